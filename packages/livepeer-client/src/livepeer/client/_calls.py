@@ -1,0 +1,166 @@
+"""From a verb's arguments to a result: resolve a candidate, go its route, decode what comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from ._http import Pool, translated
+from .catalogue import Capability, Runner, merge
+from .config import Config
+from .discovery import Discovery, Listing
+from .errors import DeadlineExceeded, IdleTimeout, LivepeerError, NoOrchestratorError, Rejection
+from .events import SSEDecoder, StreamEvent
+from .results import Response, decode
+from .routes import Answer, Call, LiveCall, Route, Started
+from .routes._verdict import unknown_runner
+from .routes.live_runner import LiveRunnerRoute
+from .selection import Verb, check_names, choose, not_found
+from .stream import until_error
+
+__all__ = ["Calls", "request_id"]
+
+T = TypeVar("T")
+
+
+def request_id() -> str:
+    """An id for a call, as it goes to the worker and into errors."""
+    return uuid.uuid4().hex
+
+
+class Calls:
+    """What the verbs of a gateway do; asynchronous, on whichever loop they are called."""
+
+    def __init__(self, config: Config, pool: Pool) -> None:
+        self._config = config
+        self._pool = pool
+        self._discovery = Discovery(config, pool)
+
+    async def call(self, call: Call, model: str | None) -> Response:
+        """Make a request and read its answer to the end."""
+        began = time.monotonic()
+        total = call.timeout.total
+        try:
+            async with asyncio.timeout(total) as limit:
+                return await self._call(call, model, began)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        raise DeadlineExceeded(
+            f"{call.capability!r} did not finish within the {total} s allowed.",
+            hint="Whether the work was done is unknown; timeout= allows it longer.",
+            waited=total,
+            request_id=call.request_id,
+        )
+
+    async def open_stream(self, call: Call, model: str | None) -> Answer:
+        """Make a request and return when the head of its answer is there."""
+        return await self._with_route(call.capability, model, "call", lambda route: route.open(call))
+
+    async def open_live(self, call: LiveCall) -> Started:
+        """Start a live session."""
+        return await self._with_route(
+            call.capability, call.model, "live", lambda route: route.open_live(call)
+        )
+
+    async def capabilities(self) -> list[Capability]:
+        """Everything that the configured places list."""
+        listing, _ = await self._discovery.listing(fresh=True)
+        if listing.reached == 0:
+            raise NoOrchestratorError(
+                "No orchestrator could be asked for its capabilities.",
+                rejections=listing.rejections,
+                retryable=True,
+            )
+        return merge(list(listing.runners))
+
+    async def _call(self, call: Call, model: str | None, began: float) -> Response:
+        answer = await self.open_stream(call, model)
+        response = answer.response
+        try:
+            data = await self._result(answer, call)
+        except LivepeerError as error:
+            error.orchestrator = error.orchestrator or answer.orchestrator
+            error.request_id = error.request_id or call.request_id
+            raise
+        finally:
+            await answer.aclose()
+        return Response(
+            data=data,
+            content_type=response.content_type,
+            headers=response.headers,
+            status=response.status,
+            orchestrator=answer.orchestrator,
+            app=answer.app,
+            price=answer.price,
+            cost=0,
+            elapsed=time.monotonic() - began,
+            request_id=call.request_id,
+        )
+
+    async def _result(self, answer: Answer, call: Call) -> Any:
+        """The value of an answer: its body decoded, or all events of a stream."""
+        response = answer.response
+        idle = call.timeout.idle
+        events: list[StreamEvent] = []
+        decoder = SSEDecoder() if response.content_type == "text/event-stream" else None
+        body = bytearray()
+        while True:
+            try:
+                async with asyncio.timeout(idle) as limit:
+                    with translated(str(response.url), request_id=call.request_id):
+                        chunk = await response.content.readany()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise IdleTimeout(
+                    f"{call.capability!r} paused in the middle of its answer for more than {idle} s.",
+                    waited=idle,
+                ) from None
+            if decoder is None:
+                body += chunk
+            else:
+                found, failure = until_error(decoder.feed(chunk), call.capability, answer.orchestrator)
+                if failure is not None:
+                    raise failure
+                events += found
+            if not chunk or (decoder is not None and decoder.done):
+                break
+        if decoder is not None:
+            return events
+        return decode(bytes(body), response.content_type, response.charset)
+
+    async def _with_route(
+        self, capability: str, model: str | None, verb: Verb, go: Callable[[Route], Awaitable[T]]
+    ) -> T:
+        """Choose a candidate and go its route; once more when an old listing led to a runner that is gone."""
+        runner, asked_now = await self._resolve(capability, model, verb, fresh=False)
+        try:
+            return await go(LiveRunnerRoute(runner, self._pool))
+        except LivepeerError as error:
+            if asked_now or not unknown_runner(error):
+                raise
+        runner, _ = await self._resolve(capability, model, verb, fresh=True)
+        return await go(LiveRunnerRoute(runner, self._pool))
+
+    async def _resolve(
+        self, capability: str, model: str | None, verb: Verb, *, fresh: bool
+    ) -> tuple[Runner, bool]:
+        """A runner for a call, and whether the listing was asked for just now."""
+        check_names(capability, model)
+        listing, asked_now = await self._discovery.listing(fresh=fresh)
+        runner, rejections = self._choose(listing, capability, model, verb)
+        if runner is None and not asked_now:
+            listing, asked_now = await self._discovery.listing(fresh=True)
+            runner, rejections = self._choose(listing, capability, model, verb)
+        if runner is None:
+            raise not_found(listing, capability, model, rejections)
+        return runner, asked_now
+
+    def _choose(
+        self, listing: Listing, capability: str, model: str | None, verb: Verb
+    ) -> tuple[Runner | None, tuple[Rejection, ...]]:
+        return choose(listing, capability, model, verb, preference=self._config.orchestrators)

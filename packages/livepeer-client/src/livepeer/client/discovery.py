@@ -1,0 +1,157 @@
+"""Asks orchestrators and discovery services what they have, and keeps the answer for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from ._fork import abandon, on_fork
+from ._http import Pool, running_loop, translated
+from ._urls import forbidden, redact
+from .catalogue import Runner, parse_runner
+from .config import Config
+from .errors import LivepeerError, Rejection
+
+__all__ = ["Discovery", "Listing", "parse_listing"]
+
+_FRESH = 5.0  # seconds that an answer is believed
+_PATIENCE = 10.0  # seconds for a place to answer
+_logger = logging.getLogger("livepeer.client")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the configured places answered.
+
+    Attributes:
+        runners: Every entry that can be used.
+        rejections: Every place and entry that can't, with the reason.
+        reached: How many places answered.
+    """
+
+    runners: tuple[Runner, ...]
+    rejections: tuple[Rejection, ...]
+    reached: int
+
+
+class Discovery:
+    """The listing of a gateway; concurrent calls on one loop share one request."""
+
+    def __init__(self, config: Config, pool: Pool) -> None:
+        self._config = config
+        self._pool = pool
+        self._listing: Listing | None = None
+        self._read_at = float("-inf")
+        self._asking: tuple[asyncio.AbstractEventLoop, asyncio.Task[Listing]] | None = None
+        on_fork(self)
+
+    async def listing(self, *, fresh: bool = False) -> tuple[Listing, bool]:
+        """The listing, and whether it was asked for just now.
+
+        Args:
+            fresh: Ask again, even when the last answer is only moments old.
+        """
+        if not fresh and self._listing is not None and time.monotonic() - self._read_at < _FRESH:
+            return self._listing, False
+        loop = running_loop()
+        if self._asking is None or self._asking[0] is not loop or self._asking[1].done():
+            self._asking = (loop, loop.create_task(self._ask()))
+        # Shielded, because the request belongs to every caller that waits for it.
+        return await asyncio.shield(self._asking[1]), True
+
+    def _after_fork(self) -> None:
+        if self._asking is not None:
+            abandon(self._asking)
+        self._asking = None
+
+    async def _ask(self) -> Listing:
+        listings = await asyncio.gather(*(self._ask_one(place) for place in self._config.places))
+        listing = Listing(
+            runners=tuple(runner for one in listings for runner in one.runners),
+            rejections=tuple(rejection for one in listings for rejection in one.rejections),
+            reached=sum(one.reached for one in listings),
+        )
+        if listing.reached:
+            self._listing, self._read_at = listing, time.monotonic()
+        return listing
+
+    async def _ask_one(self, place: str) -> Listing:
+        is_orchestrator = place in self._config.orchestrators
+        url = f"{place}/discovery" if is_orchestrator else place
+        headers = {} if is_orchestrator else dict(self._config.discovery_headers)
+        try:
+            transport = await self._pool.transport()
+            with translated(url, orchestrator=redact(place)):
+                async with (
+                    asyncio.timeout(_PATIENCE),
+                    transport.request("GET", url, headers=headers) as answer,
+                ):
+                    body = await answer.read()
+                    status = answer.status
+        except LivepeerError as error:
+            return Listing((), (Rejection(redact(place), error.message, error.hint),), 0)
+        if status != 200:
+            text = body[:200].decode("utf-8", "replace").strip()
+            return Listing((), (Rejection(redact(place), *_refusal(status, text)),), 0)
+        return parse_listing(body, place)
+
+
+def parse_listing(body: bytes, place: str) -> Listing:
+    """Read a discovery answer; entries that can't be used are left out, and their reasons kept."""
+    try:
+        entries = json.loads(body)
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, list):
+        return Listing(
+            (), (Rejection(redact(place), "its answer is not a list in JSON", _NOT_AN_ORCHESTRATOR),), 0
+        )
+    runners: list[Runner] = []
+    rejections: list[Rejection] = []
+    for entry in entries:
+        address = entry.get("address") if isinstance(entry, dict) else None
+        reason = forbidden(address, place)
+        if reason is not None:
+            rejections.append(
+                Rejection(str(address or redact(place)), f"its address can't be used: {reason}")
+            )
+            continue
+        for item in _list_of(entry.get("runners")):
+            try:
+                runner = parse_runner(item, str(address))
+            except ValueError as error:
+                rejections.append(Rejection(str(address), str(error)))
+                continue
+            reason = _foreign(runner.url, str(address))
+            if reason is None:
+                runners.append(runner)
+            else:
+                rejections.append(Rejection(runner.url, f"its URL can't be used: {reason}"))
+    for rejection in rejections:
+        _logger.debug("discovery: %s: %s", rejection.where, rejection.reason)
+    return Listing(tuple(runners), tuple(rejections), 1)
+
+
+_NOT_AN_ORCHESTRATOR = "Check that the URL is an orchestrator's or a discovery service's."
+
+
+def _refusal(status: int, text: str) -> tuple[str, str]:
+    if status == 404 and "live runners" in text:
+        return f"it answered 404 ({text})", "This orchestrator has live runners switched off."
+    return f"it answered {status} ({text})" if text else f"it answered {status}", _NOT_AN_ORCHESTRATOR
+
+
+def _list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _foreign(url: str, address: str) -> str | None:
+    reason = forbidden(url, address)
+    if reason is None and urlsplit(url).netloc != urlsplit(address).netloc:
+        return "it is on another host than its orchestrator"
+    return reason

@@ -1,0 +1,259 @@
+"""Every error of a call, under one root.
+
+    LivepeerError
+    ├── ConfigurationError
+    │   └── InputError              (also a ValueError)
+    ├── NoOrchestratorError         .rejections
+    ├── CapabilityNotFound          .capability .available
+    ├── ConnectionFailed            (also a ConnectionError)
+    ├── LivepeerTimeout             (also a TimeoutError) .waited
+    │   ├── ConnectTimeout
+    │   ├── FirstByteTimeout
+    │   ├── IdleTimeout
+    │   └── DeadlineExceeded
+    ├── CapabilityError             .status .body .content_type
+    ├── CapacityError               .retry_after
+    ├── OrchestratorError           .status .body
+    ├── ResponseError               .body
+    ├── PaymentError
+    │   ├── PriceExceeded
+    │   ├── InsufficientBalance
+    │   ├── BudgetExceeded
+    │   ├── SignerError
+    │   └── PaymentUnsupported
+    ├── StreamError
+    ├── SessionEnded                .reason
+    ├── MediaError                  (livepeer.trickle)
+    └── TrickleError                (livepeer.trickle)
+
+Fields say what a program needs to know; nobody has to parse a message. All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from livepeer.trickle.errors import (
+    ChannelClosed,
+    ChannelNotFound,
+    ConfigurationError,
+    LivepeerError,
+    MediaError,
+    TrickleConnectionError,
+    TrickleError,
+)
+
+__all__ = [
+    "BudgetExceeded",
+    "CapabilityError",
+    "CapabilityNotFound",
+    "CapacityError",
+    "ChannelClosed",
+    "ChannelNotFound",
+    "ConfigurationError",
+    "ConnectTimeout",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "FirstByteTimeout",
+    "IdleTimeout",
+    "InputError",
+    "InsufficientBalance",
+    "LivepeerError",
+    "LivepeerTimeout",
+    "MediaError",
+    "NoOrchestratorError",
+    "OrchestratorError",
+    "PaymentError",
+    "PaymentUnsupported",
+    "PriceExceeded",
+    "Rejection",
+    "ResponseError",
+    "SessionEnded",
+    "SignerError",
+    "StreamError",
+    "TrickleConnectionError",
+    "TrickleError",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why one place to call was not used.
+
+    Attributes:
+        where: The URL of the orchestrator, or of the runner behind it.
+        reason: What was wrong with it.
+        hint: What could be done about it.
+    """
+
+    where: str
+    reason: str
+    hint: str | None = None
+
+
+class InputError(ConfigurationError, ValueError):
+    """The input of a call can't be sent: it has no JSON form, or its file can't be read."""
+
+
+class NoOrchestratorError(LivepeerError):
+    """No orchestrator could be asked, or none that answered may be used.
+
+    Args:
+        rejections: Every candidate with the reason against it.
+    """
+
+    def __init__(self, message: str, *, rejections: tuple[Rejection, ...] = (), **details: Any) -> None:
+        super().__init__(message, **details)
+        self.rejections = rejections
+
+    def __str__(self) -> str:
+        lines = [super().__str__()]
+        for rejection in self.rejections:
+            line = f"  - {rejection.where}: {rejection.reason}"
+            lines.append(f"{line} {rejection.hint}" if rejection.hint else line)
+        return "\n".join(lines)
+
+
+class CapabilityNotFound(LivepeerError):
+    """Every orchestrator answered, and none has the capability.
+
+    Args:
+        capability: The name that was asked for.
+        available: The names that were there.
+    """
+
+    def __init__(
+        self, message: str, *, capability: str, available: tuple[str, ...] = (), **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.capability = capability
+        self.available = available
+
+
+class ConnectionFailed(LivepeerError, ConnectionError):
+    """The peer could not be reached, its certificate changed, or it broke the connection off."""
+
+
+class LivepeerTimeout(LivepeerError, TimeoutError):
+    """Something took longer than the call's `Timeout` allows.
+
+    Args:
+        waited: The limit that passed, in seconds.
+    """
+
+    def __init__(self, message: str, *, waited: float | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.waited = waited
+
+
+class ConnectTimeout(LivepeerTimeout):
+    """No connection (TCP and TLS) within `Timeout.connect` seconds; nothing was sent."""
+
+
+class FirstByteTimeout(LivepeerTimeout):
+    """No status line of an answer within `Timeout.first_byte` seconds; the work may go on."""
+
+
+class IdleTimeout(LivepeerTimeout):
+    """No content for `Timeout.idle` seconds in the middle of an answer."""
+
+
+class DeadlineExceeded(LivepeerTimeout):
+    """The whole call took longer than `Timeout.total` seconds."""
+
+
+class CapabilityError(LivepeerError):
+    """The worker's own answer was an error: a status of 400 or above, or an error event of its stream.
+
+    Args:
+        status: The HTTP status; 200 when the error came as an event of a stream.
+        body: The body of the answer, as bytes.
+        content_type: The media type of the body.
+    """
+
+    def __init__(
+        self, message: str, *, status: int, body: bytes = b"", content_type: str = "", **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+
+
+class CapacityError(LivepeerError):
+    """Every place of the capability is taken at the moment.
+
+    Args:
+        retry_after: In how many seconds the peer says that another try makes sense.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **details: Any) -> None:
+        super().__init__(message, retryable=True, **details)
+        self.retry_after = retry_after
+
+
+class OrchestratorError(LivepeerError):
+    """The orchestrator itself refused or failed: the runner is gone, or can't be reached behind it.
+
+    Args:
+        status: The HTTP status.
+        body: The text of the answer.
+    """
+
+    def __init__(self, message: str, *, status: int, body: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.status = status
+        self.body = body
+
+
+class ResponseError(LivepeerError):
+    """An answer was not what its content type, the protocol or `output_type` promise.
+
+    Args:
+        body: The body of the answer, as bytes.
+    """
+
+    def __init__(self, message: str, *, body: bytes = b"", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.body = body
+
+
+class PaymentError(LivepeerError):
+    """A payment was asked for and could not be made."""
+
+
+class PriceExceeded(PaymentError):
+    """The price is over the limit of the caller or of the signer."""
+
+
+class InsufficientBalance(PaymentError):
+    """The wallet behind the signer has no funds left."""
+
+
+class BudgetExceeded(PaymentError):
+    """One more ticket would pass the gateway's budget."""
+
+
+class SignerError(PaymentError):
+    """The remote signer could not be reached, or refused to sign."""
+
+
+class PaymentUnsupported(PaymentError):
+    """The capability is not free, and there is no way to pay for it here."""
+
+
+class StreamError(LivepeerError):
+    """A stream broke off before its end, or was not what it claimed to be."""
+
+
+class SessionEnded(LivepeerError):
+    """A live session is over.
+
+    Args:
+        reason: Why, in words.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.reason = reason

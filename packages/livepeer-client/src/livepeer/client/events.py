@@ -1,0 +1,247 @@
+"""Server-sent events, JSON lines and chunks, decoded incrementally from bytes.
+
+Follows the WHATWG HTML standard, section "Interpreting an event stream", cut anywhere: in the middle of a
+line, of a ``\\r\\n``, of a multi-byte character.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .errors import StreamError
+
+__all__ = [
+    "ChunkDecoder",
+    "Decoder",
+    "LineDecoder",
+    "SSEDecoder",
+    "StreamEvent",
+    "WholeDecoder",
+    "decoder_for",
+]
+
+_MAX_EVENT = 64 * 1024 * 1024  # bytes of one event; more is a stream that forgot its line ends
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event of a stream.
+
+    Attributes:
+        data: The event's text; bytes for a chunked body that isn't text.
+        event: Its type, when the worker named one.
+        id: The stream's last event id.
+        retry: The reconnection time that the worker asks for, in milliseconds.
+    """
+
+    data: str | bytes
+    event: str | None = None
+    id: str | None = None
+    retry: int | None = None
+
+    def json(self) -> Any:
+        """The data as a Python value.
+
+        Raises:
+            StreamError: The data is no JSON.
+        """
+        try:
+            return json.loads(self.data)
+        except (ValueError, RecursionError) as error:
+            shown = self.data if len(self.data) <= 80 else self.data[:80]
+            raise StreamError(f"The event's data is not JSON: {error}: {shown!r}.") from error
+
+
+class Decoder(Protocol):
+    """What turns pieces of a body into events."""
+
+    done: bool
+
+    def feed(self, chunk: bytes) -> list[StreamEvent]:
+        """The events that are complete with this piece."""
+        ...
+
+    def finish(self) -> list[StreamEvent]:
+        """The events that the end of the body completes."""
+        ...
+
+
+class _Lines:
+    """Cuts bytes into lines at ``\\n``, ``\\r`` and ``\\r\\n``, wherever the pieces are cut."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._searched = 0  # how much of the rest has no line end, so that a long line is searched once
+        self._skip_newline = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        if self._skip_newline and chunk:
+            # The piece before ended in \r: a \n here belongs to the same line end.
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+            self._skip_newline = False
+        if not chunk:
+            return []
+        buffer = self._rest + chunk
+        if b"\r" in buffer:
+            self._skip_newline = buffer.endswith(b"\r")
+            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        elif buffer.find(b"\n", self._searched) < 0:
+            self._keep(buffer)
+            return []
+        *lines, rest = buffer.split(b"\n")
+        self._keep(rest)
+        return lines
+
+    def rest(self) -> bytes:
+        return self._rest
+
+    def _keep(self, rest: bytes) -> None:
+        if len(rest) > _MAX_EVENT:
+            raise StreamError(
+                f"The stream sent {len(rest)} bytes without a line end; that is no event stream."
+            )
+        self._rest, self._searched = rest, len(rest)
+
+
+class SSEDecoder:
+    """Decodes ``text/event-stream``. An event whose whole data is ``[DONE]`` ends it and is not yielded."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._lines = _Lines()
+        self._begun = False
+        self._data: list[bytes] = []
+        self._size = 0
+        self._event: str | None = None
+        self._id: str | None = None
+        self._retry: int | None = None
+
+    def feed(self, chunk: bytes) -> list[StreamEvent]:
+        """The events that are complete with this piece."""
+        events: list[StreamEvent] = []
+        for line in self._lines.feed(chunk):
+            text = line
+            if not self._begun:
+                self._begun = True
+                text = text.removeprefix(codecs.BOM_UTF8)
+            if text:
+                self._field(text)
+                continue
+            event = self._dispatch()
+            if self.done:
+                break
+            if event is not None:
+                events.append(event)
+        return events
+
+    def finish(self) -> list[StreamEvent]:
+        """Nothing: the standard drops an event that its stream's end cut off."""
+        return []
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+            self._size += len(value)
+            if self._size > _MAX_EVENT:
+                raise StreamError(f"One event of the stream has over {_MAX_EVENT} bytes.")
+        elif name == b"event":
+            self._event = value.decode("utf-8", "replace")
+        elif name == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit():
+            self._retry = int(value[:18])
+
+    def _dispatch(self) -> StreamEvent | None:
+        data, event, retry = self._data, self._event, self._retry
+        self._data, self._size, self._event, self._retry = [], 0, None, None
+        if not data:
+            return None
+        text = b"\n".join(data).decode("utf-8", "replace")
+        if text == "[DONE]":
+            self.done = True
+            return None
+        return StreamEvent(text, event or None, self._id, retry)
+
+
+class LineDecoder:
+    """Decodes JSON lines: each line that isn't blank is an event."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._lines = _Lines()
+
+    def feed(self, chunk: bytes) -> list[StreamEvent]:
+        """The lines that are complete with this piece."""
+        return [
+            StreamEvent(line.decode("utf-8", "replace")) for line in self._lines.feed(chunk) if line.strip()
+        ]
+
+    def finish(self) -> list[StreamEvent]:
+        """The last line, when no line end follows it."""
+        rest = self._lines.rest()
+        return [StreamEvent(rest.decode("utf-8", "replace"))] if rest.strip() else []
+
+
+class ChunkDecoder:
+    """Makes an event of each piece of a body, text or bytes, as it arrives."""
+
+    def __init__(self, charset: str | None) -> None:
+        self.done = False
+        try:
+            self._text = codecs.getincrementaldecoder(charset)("replace") if charset else None
+        except LookupError:
+            self._text = None
+
+    def feed(self, chunk: bytes) -> list[StreamEvent]:
+        """The piece as an event; without the half of a character at its end."""
+        data: str | bytes = self._text.decode(chunk) if self._text else chunk
+        return [StreamEvent(data)] if data else []
+
+    def finish(self) -> list[StreamEvent]:
+        """What is left of a character that was cut."""
+        rest = self._text.decode(b"", final=True) if self._text else ""
+        return [StreamEvent(rest)] if rest else []
+
+
+class WholeDecoder:
+    """Makes one event of a whole body: half of a JSON value is of no use to anybody."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._pieces: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[StreamEvent]:
+        """Nothing yet."""
+        self._pieces.append(chunk)
+        return []
+
+    def finish(self) -> list[StreamEvent]:
+        """The body."""
+        body = b"".join(self._pieces)
+        return [StreamEvent(body.decode("utf-8", "replace"))] if body else []
+
+
+def decoder_for(content_type: str, charset: str | None = None) -> Decoder:
+    """The decoder for a media type."""
+    if content_type == "text/event-stream":
+        return SSEDecoder()
+    if content_type in (
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/jsonlines",
+    ):
+        return LineDecoder()
+    if (
+        content_type.startswith("text/")
+        or content_type == "application/json"
+        or content_type.endswith("+json")
+    ):
+        return ChunkDecoder(charset or "utf-8")
+    return ChunkDecoder(None)

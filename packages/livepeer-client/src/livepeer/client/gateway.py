@@ -1,0 +1,406 @@
+"""`Gateway` and its verbs, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypeVar, overload
+
+from . import live as _live
+from ._loop_thread import loop_thread
+from .catalogue import Capability
+from .config import Urls, read_config
+from .errors import ConfigurationError
+from .inputs import Body, encode_input, is_large
+from .results import Response, convert
+from .stream import AsyncStreamResponse, StreamResponse
+from .timeouts import Timeout, TimeoutValue, as_timeout
+
+__all__ = ["Gateway"]
+
+T = TypeVar("T")
+
+_RUN_TIMEOUT = 600.0  # seconds; a cold model can take minutes, a lost call shouldn't take for ever
+
+
+class Gateway:
+    """The way into the Livepeer network: `run`, `stream` and `live` any capability by its name.
+
+    It carries configuration and keeps connections; use one for any number of calls, from any number of
+    threads and event loops, before and after a `fork`. It can be pickled (without its connections). Closing
+    it is good manners and never a must.
+
+    Args:
+        token: What a dashboard hands out.
+        discovery_url: A URL that answers with a list of orchestrators.
+        discovery_headers: Headers for that URL's origin; they go nowhere else.
+        orch_url: An orchestrator's URL, or several in the order of preference.
+        tls: How certificates of orchestrators are checked: ``"pin"`` (accept at first use, then only that
+            one), ``"pin-strict"``, ``"verify"`` or ``"insecure"``.
+        timeout: The limits of a call that names none; seconds in total, or a `Timeout`.
+        signer_url, signer_headers, gateway_url, max_price, budget, eth_usd: Payments, which this version
+            doesn't have: giving one raises.
+
+    Without arguments the environment decides: ``LIVEPEER_TOKEN``, ``LIVEPEER_ORCH_URL``,
+    ``LIVEPEER_DISCOVERY_URL``.
+
+    Raises:
+        ConfigurationError: Nothing is configured, or a value can't be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str | None = None,
+        signer_url: Urls | None = None,
+        signer_headers: Mapping[str, str] | None = None,
+        discovery_url: str | None = None,
+        discovery_headers: Mapping[str, str] | None = None,
+        orch_url: Urls | None = None,
+        gateway_url: str | None = None,
+        max_price: str | None = None,
+        budget: int | str | None = None,
+        eth_usd: float | None = None,
+        tls: str = "pin",
+        timeout: TimeoutValue = None,
+    ) -> None:
+        _refuse_later(
+            signer_url=signer_url,
+            signer_headers=signer_headers,
+            gateway_url=gateway_url,
+            max_price=max_price,
+            budget=budget,
+            eth_usd=eth_usd,
+        )
+        self._config = read_config(
+            token=token, discovery_url=discovery_url, discovery_headers=discovery_headers, orch_url=orch_url
+        )
+        self._timeout = as_timeout(timeout) if timeout is not None else None
+        self._tls_mode = tls
+        self._connect()
+
+    def _connect(self) -> None:
+        # aiohttp is loaded here: `import livepeer.client` stays light, and the first call stays quick.
+        from livepeer.trickle.transport import TLSPolicy
+
+        from ._calls import Calls
+        from ._http import Pool
+
+        self._pool = Pool(TLSPolicy(self._tls_mode))  # type: ignore[arg-type]
+        self._calls = Calls(self._config, self._pool)
+
+    @overload
+    def run(
+        self,
+        capability: str,
+        *,
+        input: Any = ...,
+        model: str | None = ...,
+        path: str | None = ...,
+        timeout: TimeoutValue = ...,
+        max_price: str | None = ...,
+        output_type: type[T],
+    ) -> T: ...
+    @overload
+    def run(
+        self,
+        capability: str,
+        *,
+        input: Any = ...,
+        model: str | None = ...,
+        path: str | None = ...,
+        timeout: TimeoutValue = ...,
+        max_price: str | None = ...,
+        output_type: None = ...,
+    ) -> Any: ...
+    def run(
+        self,
+        capability: str,
+        *,
+        input: Any = None,
+        model: str | None = None,
+        path: str | None = None,
+        timeout: TimeoutValue = _RUN_TIMEOUT,
+        max_price: str | None = None,
+        output_type: Any = None,
+    ) -> Any:
+        """Call a capability and return its result.
+
+        Args:
+            capability: Its name, such as ``"text-reverse"``.
+            input: JSON values go as JSON; `bytes`, a `pathlib.Path`, an open file or a PIL image is the body
+                itself; nested in JSON those become base64.
+            model: The model: ``"model"`` of a JSON input, and the app ``capability/model`` if there is one.
+            path: The path below the worker; its own choice when absent.
+            timeout: Seconds in total (600 by default), a `Timeout`, or None.
+            max_price: Payments come in a later version; giving it raises.
+            output_type: A pydantic model, a dataclass or another type to make of the result.
+
+        Returns:
+            JSON as a Python value, ``text/*`` as `str`, a stream as a list of `StreamEvent`, anything else
+            as a `Blob`.
+
+        Raises:
+            CapabilityNotFound: No orchestrator has it.
+            NoOrchestratorError: None could be asked, or none may be used.
+            CapabilityError: The worker's own error, with its status.
+            CapacityError: Every place is taken.
+            ConnectionFailed, LivepeerTimeout, StreamError: The network failed.
+            InputError: The input can't be sent.
+            ResponseError: The answer is not what it says it is.
+        """
+        return convert(
+            self.call(
+                capability, input=input, model=model, path=path, timeout=timeout, max_price=max_price
+            ).data,
+            output_type,
+        )
+
+    @overload
+    async def run_async(
+        self,
+        capability: str,
+        *,
+        input: Any = ...,
+        model: str | None = ...,
+        path: str | None = ...,
+        timeout: TimeoutValue = ...,
+        max_price: str | None = ...,
+        output_type: type[T],
+    ) -> T: ...
+    @overload
+    async def run_async(
+        self,
+        capability: str,
+        *,
+        input: Any = ...,
+        model: str | None = ...,
+        path: str | None = ...,
+        timeout: TimeoutValue = ...,
+        max_price: str | None = ...,
+        output_type: None = ...,
+    ) -> Any: ...
+    async def run_async(
+        self,
+        capability: str,
+        *,
+        input: Any = None,
+        model: str | None = None,
+        path: str | None = None,
+        timeout: TimeoutValue = _RUN_TIMEOUT,
+        max_price: str | None = None,
+        output_type: Any = None,
+    ) -> Any:
+        """`run`, awaited."""
+        response = await self.call_async(
+            capability, input=input, model=model, path=path, timeout=timeout, max_price=max_price
+        )
+        return convert(response.data, output_type)
+
+    def call(
+        self,
+        capability: str,
+        *,
+        input: Any = None,
+        model: str | None = None,
+        path: str | None = None,
+        timeout: TimeoutValue = _RUN_TIMEOUT,
+        max_price: str | None = None,
+    ) -> Response:
+        """`run`, returning the result with what came along: status, headers, orchestrator, time, id."""
+        _refuse_later(max_price=max_price)
+        limits, body = self._limits(timeout, _RUN_TIMEOUT), encode_input(input, model)
+        return loop_thread.run(lambda: self._call(capability, body, model, path, limits))
+
+    async def call_async(
+        self,
+        capability: str,
+        *,
+        input: Any = None,
+        model: str | None = None,
+        path: str | None = None,
+        timeout: TimeoutValue = _RUN_TIMEOUT,
+        max_price: str | None = None,
+    ) -> Response:
+        """`call`, awaited."""
+        _refuse_later(max_price=max_price)
+        limits = self._limits(timeout, _RUN_TIMEOUT)
+        return await self._call(capability, await _encode(input, model), model, path, limits)
+
+    def stream(
+        self,
+        capability: str,
+        *,
+        input: Any = None,
+        model: str | None = None,
+        path: str | None = None,
+        timeout: TimeoutValue = None,
+        max_price: str | None = None,
+        allow_incomplete: bool = False,
+    ) -> StreamResponse:
+        """Call a capability and iterate over what it sends, as it sends it.
+
+        Server-sent events, JSON lines and chunks of a body all become `StreamEvent`. The stream is open when
+        this returns, so errors of opening raise here; leaving it early closes the connection.
+
+        Args:
+            capability, input, model, path, max_price: As for `run`.
+            timeout: Seconds in total, a `Timeout`, or None (the default) for no limit but that of connecting.
+            allow_incomplete: Whether an end without ``[DONE]`` is an end; on live runners it always is.
+
+        Raises:
+            StreamError: While iterating: the stream broke off.
+            CapabilityError: The worker's own error, at the start or in mid-stream.
+        """
+        _refuse_later(max_price=max_price)
+        limits, body = self._limits(timeout, None), encode_input(input, model)
+        inner = self._stream(capability, lambda: _ready(body), model, path, limits)
+        loop_thread.run(inner.__aenter__)
+        return StreamResponse(inner, loop_thread)
+
+    def stream_async(
+        self,
+        capability: str,
+        *,
+        input: Any = None,
+        model: str | None = None,
+        path: str | None = None,
+        timeout: TimeoutValue = None,
+        max_price: str | None = None,
+        allow_incomplete: bool = False,
+    ) -> AsyncStreamResponse:
+        """`stream` for asynchronous code: iterate, enter or await what it returns; that opens it."""
+        _refuse_later(max_price=max_price)
+        return self._stream(
+            capability, lambda: _encode(input, model), model, path, self._limits(timeout, None)
+        )
+
+    def live(
+        self,
+        capability: str,
+        *,
+        model: str | None = None,
+        params: dict[str, Any] | None = None,
+        request_id: str | None = None,
+        stream_id: str | None = None,
+        path: str | None = None,
+    ) -> _live.LiveSession:
+        """A live session: ``async with gw.live(…) as session``, or await it and close it yourself.
+
+        Args:
+            capability: Its name.
+            model: Its model.
+            params: The worker's parameters at the start; `LiveSession.update` changes them.
+            request_id: An id of yours for the worker's log; one is made when absent.
+            stream_id: A name of yours for the stream.
+            path: The worker's path that opens a session; its own choice when absent.
+        """
+        return _live.LiveSession(
+            self._calls,
+            self._pool,
+            capability,
+            model=model,
+            params=params,
+            request_id=request_id,
+            stream_id=stream_id,
+            path=path,
+        )
+
+    def capabilities(self) -> list[Capability]:
+        """What the network can do now, by name; asks orchestrators, never a worker."""
+        return loop_thread.run(self._calls.capabilities)
+
+    async def capabilities_async(self) -> list[Capability]:
+        """`capabilities`, awaited."""
+        return await self._calls.capabilities()
+
+    def close(self) -> None:
+        """Close every connection, on every event loop; a later call opens others."""
+        here = asyncio._get_running_loop()
+        for loop in self._pool.loops():
+            if loop is here:
+                loop.create_task(self._pool.aclose())
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(self._pool.aclose(), loop).result()
+
+    async def aclose(self) -> None:
+        """Finish what is still being stopped, and close every connection, on every event loop."""
+        await self._pool.aclose()
+        for loop in self._pool.loops():
+            if loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._pool.aclose(), loop))
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Gateway:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        from ._urls import redact
+
+        return f"<Gateway {', '.join(map(redact, self._config.places))} ({self._config.source})>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self._config, "timeout": self._timeout, "tls": self._tls_mode}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._config = state["config"]
+        self._timeout = state["timeout"]
+        self._tls_mode = state["tls"]
+        self._connect()
+
+    async def _call(
+        self, capability: str, body: Body, model: str | None, path: str | None, timeout: Timeout
+    ) -> Response:
+        from ._calls import request_id
+        from .routes import Call
+
+        return await self._calls.call(Call(capability, body, timeout, request_id(), path), model)
+
+    def _stream(
+        self, capability: str, encode: Any, model: str | None, path: str | None, timeout: Timeout
+    ) -> AsyncStreamResponse:
+        from ._calls import request_id
+        from .routes import Answer, Call
+
+        call_id = request_id()
+
+        async def open_stream() -> Answer:
+            call = Call(capability, await encode(), timeout, call_id, path)
+            return await self._calls.open_stream(call, model)
+
+        return AsyncStreamResponse(open_stream, capability=capability, timeout=timeout, request_id=call_id)
+
+    def _limits(self, given: TimeoutValue, default: float | None) -> Timeout:
+        """The limits of a call: its own, else the gateway's, else the verb's."""
+        if given == default and self._timeout is not None:
+            return self._timeout
+        return as_timeout(given)
+
+
+async def _encode(value: Any, model: str | None) -> Body:
+    """Encode an input, in a thread of its own when that may take long."""
+    if is_large(value):
+        return await asyncio.to_thread(encode_input, value, model)
+    return encode_input(value, model)
+
+
+async def _ready(body: Body) -> Body:
+    return body
+
+
+def _refuse_later(**arguments: object) -> None:
+    """Refuse what this version can't do, instead of ignoring it."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ConfigurationError(
+                f"{name}= belongs to payments, which this version of livepeer-client does not have yet.",
+                hint="Leave it out to call free capabilities.",
+            )

@@ -1,0 +1,115 @@
+"""The ways from a candidate to a worker; each is one module with one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..inputs import Body
+from ..timeouts import Timeout
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["Answer", "Call", "LiveCall", "Route", "Started"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a capability, as a route sends it."""
+
+    capability: str
+    body: Body
+    timeout: Timeout
+    request_id: str
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCall:
+    """The start of a live session, as a route sends it."""
+
+    capability: str
+    request_id: str
+    model: str | None = None
+    params: dict[str, Any] | None = None
+    stream_id: str | None = None
+    path: str | None = None
+
+
+class Answer:
+    """An answer whose head has arrived and whose body has not.
+
+    Args:
+        response: aiohttp's response.
+        orchestrator: The URL of the orchestrator.
+        app: The app that answers, as discovery names it.
+        price: Its advertised price; None when it is free.
+        release: Gives back what the call reserved; called once, after the body.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        *,
+        orchestrator: str,
+        app: str,
+        price: str | None = None,
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.response = response
+        self.orchestrator = orchestrator
+        self.app = app
+        self.price = price
+        self._release = release
+
+    def hang_up(self) -> None:
+        """Close the connection, unless the body was read to its end."""
+        from livepeer.trickle.transport import hang_up
+
+        hang_up(self.response)
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body was read to its end, and release what was reserved."""
+        self.hang_up()
+        release, self._release = self._release, None
+        if release is not None:
+            await release()
+
+
+@dataclass(slots=True)
+class Started:
+    """A live session that a worker accepted.
+
+    Attributes:
+        raw: The worker's answer.
+        orchestrator: The URL of the orchestrator.
+        app: The app, as discovery names it.
+        session_id: The orchestrator's name for the session.
+        app_url: Where the worker's own HTTP paths are.
+        urls: Channel URLs by role: ``publish``, ``subscribe``, ``control``, ``events``, ``data``.
+        stop: Ends the session at the orchestrator; may be called again.
+    """
+
+    raw: dict[str, Any]
+    orchestrator: str
+    app: str
+    session_id: str
+    app_url: str
+    stop: Callable[[], Awaitable[None]]
+    urls: dict[str, str] = field(default_factory=dict)
+
+
+class Route(Protocol):
+    """What a route can do with a candidate."""
+
+    name: str
+
+    async def open(self, call: Call) -> Answer:
+        """Send a request and return when its answer's head is there; a status from 400 up raises."""
+        ...
+
+    async def open_live(self, call: LiveCall) -> Started:
+        """Start a live session."""
+        ...

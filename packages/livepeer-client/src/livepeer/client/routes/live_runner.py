@@ -1,0 +1,223 @@
+"""The route to live runners: any HTTP application behind an orchestrator (go-livepeer v0.9.1, /apps)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from .._http import Pool, same_slash, translated
+from .._urls import allowed, check_path, join_path
+from ..catalogue import Runner
+from ..errors import (
+    CapabilityError,
+    FirstByteTimeout,
+    LivepeerError,
+    ResponseError,
+)
+from ..inputs import Body
+from ..timeouts import Timeout
+from . import Answer, Call, LiveCall, Started
+from ._verdict import verdict
+
+__all__ = ["LiveRunnerRoute"]
+
+_logger = logging.getLogger("livepeer.client")
+_STOP_TRIES = 3
+_STOP_PATIENCE = 5.0  # seconds for one try; a session that isn't stopped holds a place for ever
+_CHANNELS = ("publish", "subscribe", "control", "events", "data")
+_MAX_ERROR = 1024 * 1024  # bytes read of an error's body
+
+
+class LiveRunnerRoute:
+    """Calls one runner of one orchestrator."""
+
+    name = "live_runner"
+
+    def __init__(self, runner: Runner, pool: Pool) -> None:
+        self._runner = runner
+        self._pool = pool
+
+    async def open(self, call: Call) -> Answer:
+        """Send a request; on a persistent runner in a session of its own, ended with the answer."""
+        path = check_path(call.path or self._advertised("run") or "/run")
+        if self._runner.mode == "single-shot":
+            response = await self._send(join_path(self._runner.url, path), call)
+            return self._answer(response, None)
+        _, app_url, stop = await self._unless_abandoned(self._reserve(call.request_id, call.timeout))
+        try:
+            response = await self._send(join_path(app_url, path), call)
+        except BaseException:
+            await self._finish(stop())
+            raise
+        return self._answer(response, stop)
+
+    async def open_live(self, call: LiveCall) -> Started:
+        """Reserve a session and ask the worker to open its channels."""
+        advertised = self._advertised("live")
+        path = check_path(call.path or advertised or "/live")
+        session_id, app_url, stop = await self._reserve(call.request_id, Timeout())
+        started = Started({}, self._runner.orchestrator, self._runner.app, session_id, app_url, stop)
+        message = {
+            "model_id": call.model,
+            "params": call.params,
+            "gateway_request_id": call.request_id,
+            "stream_id": call.stream_id,
+        }
+        body = json.dumps({name: value for name, value in message.items() if value is not None}).encode()
+        request = Call(call.capability, Body(body, "application/json"), Timeout(), call.request_id)
+        try:
+            response = await self._send(join_path(app_url, path), request)
+            started.raw = await self._object(response, request, "the start of a session")
+            for role in _CHANNELS:
+                url = started.raw.get(f"{role}_url")
+                if url:
+                    started.urls[role] = allowed(url, self._runner.orchestrator, f"{role} URL")
+        except CapabilityError as error:
+            if error.status in (404, 405) and call.path is None and advertised is None:
+                return started  # an application with sessions, and no channels
+            await stop()
+            raise
+        except BaseException:
+            await self._finish(stop())
+            raise
+        return started
+
+    def _answer(self, response: aiohttp.ClientResponse, stop: Callable[[], Awaitable[None]] | None) -> Answer:
+        self._pool.track(response)
+        runner = self._runner
+        price = str(runner.price) if runner.price else None
+        return Answer(response, orchestrator=runner.orchestrator, app=runner.app, price=price, release=stop)
+
+    def _advertised(self, name: str) -> str | None:
+        """The path that the runner's metadata names for a verb."""
+        path = self._runner.metadata.get(name)
+        return path if isinstance(path, str) else None
+
+    async def _reserve(
+        self, request_id: str, timeout: Timeout
+    ) -> tuple[str, str, Callable[[], Awaitable[None]]]:
+        """Reserve a session; its id, its app's URL, and what ends it."""
+        call = Call(self._runner.app, Body(b"", "application/json"), timeout, request_id)
+        response = await self._send(self._runner.url, call)
+        answer = await self._object(response, call, "a session")
+        control = allowed(answer.get("control_url"), self._runner.orchestrator, "control URL")
+        app_url = allowed(answer.get("app_url"), self._runner.orchestrator, "app URL")
+
+        async def stop() -> None:
+            await self._stop(control)
+
+        return str(answer.get("session_id", "")), app_url, stop
+
+    async def _unless_abandoned(self, reserving: Any) -> Any:
+        """Await a reservation; when the caller is cancelled meanwhile, end the session it brings."""
+        task = asyncio.ensure_future(reserving)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+
+            async def give_back() -> None:
+                try:
+                    _, _, stop = await task
+                except LivepeerError:
+                    return
+                await stop()
+
+            await self._pool.adopt(give_back())
+            raise
+
+    async def _finish(self, work: Any) -> None:
+        """Let a clean-up go on in the gateway's care, so that a cancelled caller doesn't wait for it."""
+        await self._pool.adopt(work)
+
+    async def _stop(self, control_url: str) -> None:
+        url = join_path(control_url, "/stop")
+        for attempt in range(_STOP_TRIES):
+            try:
+                transport = await self._pool.transport()
+                with translated(url):
+                    async with asyncio.timeout(_STOP_PATIENCE), transport.request("POST", url) as response:
+                        await response.read()
+                return
+            except LivepeerError as error:
+                _logger.debug("session %s was not stopped: %s", control_url, error)
+                await asyncio.sleep(0.1 * 2**attempt)
+
+    async def _send(self, url: str, call: Call) -> aiohttp.ClientResponse:
+        """POST, and return the response when its head is there; a status outside of 2xx raises."""
+        details = {"orchestrator": self._runner.orchestrator, "request_id": call.request_id}
+        transport = await self._pool.transport()
+        headers = {"Content-Type": call.body.content_type, "X-Request-Id": call.request_id}
+        target = URL(url, encoded=True)
+        limits = aiohttp.ClientTimeout(total=None, connect=call.timeout.connect)
+        began = time.monotonic()
+        with translated(url, **details):
+            for _ in range(2):
+                sending = transport.request(
+                    "POST", target, data=call.body.content, headers=headers, timeout=limits
+                )
+                try:
+                    async with asyncio.timeout(call.timeout.first_byte) as waiting:
+                        response: aiohttp.ClientResponse = await sending
+                except TimeoutError as error:
+                    if not waiting.expired():
+                        raise
+                    raise FirstByteTimeout(
+                        f"{call.capability!r} sent no answer within {call.timeout.first_byte} s.",
+                        hint="Whether the work was done is unknown; Timeout(first_byte=…) allows it longer.",
+                        waited=time.monotonic() - began,
+                        **details,
+                    ) from error
+                location = response.headers.get("Location", "") if 300 <= response.status < 400 else ""
+                moved = same_slash(target, location) if location else None
+                if moved is None:
+                    break
+                response.release()
+                target = moved
+            _logger.debug(
+                "POST %s %d request_id=%s %.0f ms",
+                target.path, response.status, call.request_id, 1000 * (time.monotonic() - began),
+            )  # fmt: skip
+            if 200 <= response.status < 300:
+                return response
+            try:
+                body = await _read_up_to(response, _MAX_ERROR)
+            finally:
+                response.close()
+        raise verdict(response.status, response.headers, body, capability=call.capability, **details)
+
+    async def _object(self, response: aiohttp.ClientResponse, call: Call, what: str) -> dict[str, Any]:
+        """The JSON object that an answer has to be."""
+        with translated(str(response.url), request_id=call.request_id):
+            body = await response.read()
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise ResponseError(
+                f"{call.capability!r} answered {what} with something else than a JSON object.",
+                body=body,
+                orchestrator=self._runner.orchestrator,
+                request_id=call.request_id,
+            )
+        return value
+
+
+async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The beginning of a body; an error's body is kept even when the connection breaks in its middle."""
+    body = bytearray()
+    try:
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) >= limit:
+                break
+    except aiohttp.ClientError:
+        _logger.debug("the body of an error from %s broke off", response.url)
+    return bytes(body[:limit])

@@ -1,0 +1,124 @@
+"""Which runner a call goes to. Pure decisions, without I/O."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from .catalogue import Runner
+from .discovery import Listing
+from .errors import (
+    CapabilityNotFound,
+    ConfigurationError,
+    LivepeerError,
+    NoOrchestratorError,
+    PaymentUnsupported,
+    Rejection,
+)
+
+__all__ = ["Verb", "choose", "not_found"]
+
+Verb = Literal["call", "live"]
+
+
+def choose(
+    listing: Listing,
+    capability: str,
+    model: str | None,
+    verb: Verb,
+    *,
+    preference: Sequence[str] = (),
+    rng: random.Random | None = None,
+) -> tuple[Runner | None, tuple[Rejection, ...]]:
+    """The runner for a call, and why each other match was not taken.
+
+    Args:
+        listing: What the network answered.
+        capability: The name of the capability.
+        model: Its model; the app ``capability/model`` is preferred over the bare name.
+        verb: ``"live"`` needs a persistent runner.
+        preference: Orchestrators in the caller's order of preference.
+        rng: Breaks ties.
+    """
+    names = [f"{capability}/{model}", capability] if model else [capability]
+    rejections: list[Rejection] = []
+    usable: list[Runner] = []
+    for runner in listing.runners:
+        if runner.app not in names:
+            continue
+        reason = _unusable(runner, verb)
+        if reason is None:
+            usable.append(runner)
+        else:
+            rejections.append(Rejection(runner.url, *reason))
+    draw = (rng or random).random
+    order = {orchestrator: index for index, orchestrator in enumerate(preference)}
+
+    def rank(runner: Runner) -> tuple[int, bool, int, int, float]:
+        return (
+            names.index(runner.app),
+            runner.available <= 0,  # a full one comes last: its capacity may be free by now
+            order.get(runner.orchestrator, len(order)),
+            -runner.available,
+            draw(),
+        )
+
+    return min(usable, key=rank, default=None), tuple(rejections)
+
+
+def not_found(
+    listing: Listing, capability: str, model: str | None, rejections: tuple[Rejection, ...]
+) -> LivepeerError:
+    """The error for a call that no runner can take."""
+    asked = f"{capability!r} (model {model!r})" if model else repr(capability)
+    if rejections:
+        if all(rejection.reason == _PRICED for rejection in rejections):
+            return PaymentUnsupported(
+                f"Every runner of {asked} asks for payment, and this version can't pay yet.",
+                hint="Use a free runner, or an orchestrator that runs offchain.",
+            )
+        return NoOrchestratorError(f"No runner of {asked} can be used.", rejections=rejections)
+    if listing.reached == 0:
+        return NoOrchestratorError(
+            f"No orchestrator could be asked for {asked}.", rejections=listing.rejections, retryable=True
+        )
+    available = tuple(sorted({runner.app for runner in listing.runners}))
+    return CapabilityNotFound(
+        f"No orchestrator has {asked}.",
+        hint=_suggest(capability, available),
+        capability=capability,
+        available=available,
+    )
+
+
+def check_names(capability: str, model: str | None) -> None:
+    """Refuse what can't be a capability's or a model's name.
+
+    Raises:
+        ConfigurationError: It is empty, or no text.
+    """
+    if not isinstance(capability, str) or not capability.strip():
+        raise ConfigurationError(f"capability={capability!r} is not a name such as 'text-reverse'.")
+    if model is not None and (not isinstance(model, str) or not model.strip()):
+        raise ConfigurationError(f"model={model!r} is not a name; leave it out for the runner's default.")
+
+
+_PRICED = "it asks for payment"
+
+
+def _unusable(runner: Runner, verb: Verb) -> tuple[str, str | None] | None:
+    if verb == "live" and runner.mode != "persistent":
+        return f"it is {runner.mode} and has no sessions", "Call it with run or stream."
+    if runner.price is not None:
+        return _PRICED, f"Its price is {runner.price}."
+    return None
+
+
+def _suggest(capability: str, available: tuple[str, ...]) -> str:
+    if not available:
+        return "They list no capabilities at all now; one that has just started may need some seconds."
+    close = difflib.get_close_matches(capability, available, 1)
+    names = ", ".join(available[:12]) + (", …" if len(available) > 12 else "")
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"There are: {names}."

@@ -1,0 +1,51 @@
+"""How long a call may wait, and for what."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from .errors import ConfigurationError
+
+__all__ = ["Timeout", "TimeoutValue", "as_timeout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """The limits of a call, each in seconds; ``None`` is no limit.
+
+    Attributes:
+        connect: For a connection, the TLS handshake included.
+        first_byte: From the start of a request to the status line of its answer.
+        idle: Between two pieces of content; keep-alive comments don't count.
+        total: For the whole call.
+    """
+
+    connect: float | None = 10.0
+    first_byte: float | None = None
+    idle: float | None = None
+    total: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ConfigurationError(
+                    f"Timeout {field.name}={value!r} is not a number of seconds above 0.",
+                    hint="Use None for no limit.",
+                )
+
+
+TimeoutValue = float | Timeout | None
+"""What `timeout=` takes: a total in seconds, a `Timeout`, or None for no total."""
+
+
+def as_timeout(value: TimeoutValue) -> Timeout:
+    """The `Timeout` that a caller's value stands for; a number is a total."""
+    if isinstance(value, Timeout):
+        return value
+    if value is None or (isinstance(value, float) and math.isinf(value) and value > 0):
+        return Timeout()
+    return Timeout(total=value)

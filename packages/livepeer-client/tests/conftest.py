@@ -1,0 +1,645 @@
+"""An orchestrator with live runners, in a thread of its own, and what the tests of the client share.
+
+It answers as go-livepeer v0.9.1 does (`server/ai_http.go`): Go's `http.Error` texts with `nosniff`, the 307 of
+a missing slash, sessions that stay until somebody stops them. Workers are coroutines inside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import gc
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from livepeer.client import Gateway
+from livepeer.trickle import TrickleServer
+
+PATIENCE = 10.0  # seconds to wait for something that ought to happen soon
+
+Handler = Callable[["Orchestrator", web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Seen:
+    """A request as it reached the orchestrator."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    raw_path: str
+    body: bytes = b""
+
+
+@dataclass
+class App:
+    """A runner behind the orchestrator."""
+
+    name: str
+    handler: Handler
+    mode: str = "single-shot"
+    capacity: int = 1000
+    metadata: str | None = None
+    price: dict[str, Any] | None = None
+    id: str = field(default_factory=lambda: f"r-{uuid.uuid4().hex[:8]}")
+    calls: int = 0
+
+
+class Gate:
+    """Closed until the test opens it; the server waits before it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._event = asyncio.Event()
+
+    def open(self) -> None:
+        self._loop.call_soon_threadsafe(self._event.set)
+
+    async def passed(self) -> None:
+        await self._event.wait()
+
+
+class Orchestrator:
+    """See the module. Everything that tests look at is written by the server's thread only."""
+
+    def __init__(self, ssl_context: ssl.SSLContext | None = None) -> None:
+        self.apps: dict[str, App] = {}
+        self.sessions: dict[str, App] = {}
+        self.seen: list[Seen] = []
+        self.notes: list[str] = []
+        self.reserved = self.stopped = 0
+        self.discovery: Handler | None = None
+        self.before_reserve: Gate | None = None
+        self.after_reserve: Gate | None = None
+        self.before_stop: Gate | None = None
+        self.trickle = TrickleServer()
+        self.port = 0
+        self._gates: dict[str, Gate] = {}
+        self._ssl = ssl_context
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._runner: web.AppRunner | None = None
+
+    # for tests
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._ssl else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return len(self._runner.server.connections)
+
+    def add(self, name: str, handler: Handler, **options: Any) -> App:
+        self.apps[name] = app = App(name, handler, **options)
+        return app
+
+    def gate(self, name: str) -> Gate:
+        return self._gates.setdefault(name, Gate(self._loop))
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def wait(self, condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout} s: {what}; notes {self.notes}")
+            time.sleep(0.002)
+
+    def wait_note(self, text: str, count: int = 1, timeout: float = PATIENCE) -> None:
+        self.wait(lambda: self.notes.count(text) >= count, f"{text!r} noted {count} times", timeout)
+
+    async def wait_async(self, condition: Callable[[], object], what: str) -> None:
+        await asyncio.to_thread(self.wait, condition, what)
+
+    def calls(self, name: str) -> list[Seen]:
+        prefix = f"/apps/{self.apps[name].id}/"
+        return [seen for seen in self.seen if seen.path.startswith(prefix)]
+
+    def last(self, name: str) -> Seen:
+        return self.calls(name)[-1]
+
+    def drop_connections(self) -> None:
+        """Close every connection that is open now."""
+
+        async def drop() -> None:
+            assert self._runner is not None
+            assert self._runner.server is not None
+            for connection in self._runner.server.connections:
+                if connection.transport is not None:
+                    connection.transport.abort()
+
+        asyncio.run_coroutine_threadsafe(drop(), self._loop).result(PATIENCE)
+
+    def start(self) -> Orchestrator:
+        self._thread.start()
+        assert self._ready.wait(PATIENCE)
+        return self
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+    # inside
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._setup())
+        self._ready.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._cleanup())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    async def _setup(self) -> None:
+        app = web.Application(client_max_size=1 << 30, middlewares=[self._record])
+        route = app.router
+        route.add_get("/discovery", self._discovery)
+        route.add_route("*", "/apps/{id}/app", self._slash)
+        route.add_route("*", "/apps/{id}/app/{tail:.*}", self._single_shot)
+        route.add_post("/apps/{id}/session", self._reserve)
+        route.add_route("*", "/apps/{id}/session/{sid}/app/{tail:.*}", self._in_session)
+        route.add_post("/apps/{id}/session/{sid}/stop", self._stop)
+        self.trickle.add_routes(app)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._ssl, backlog=512)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _cleanup(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @web.middleware
+    async def _record(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.seen.append(Seen(request.method, request.path, dict(request.headers), request.raw_path))
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    async def _discovery(self, request: web.Request) -> web.StreamResponse:
+        if self.discovery is not None:
+            return await self.discovery(self, request)
+        return web.json_response(self.listing(f"{request.scheme}://{request.host}"))
+
+    def listing(self, base: str) -> list[dict[str, Any]]:
+        used = collections.Counter(app.id for app in self.sessions.values())
+        runners: list[dict[str, Any]] = []
+        for app in list(self.apps.values()):
+            end = "session" if app.mode == "persistent" else "app"
+            entry = {
+                "url": f"{base}/apps/{app.id}/{end}",
+                "app": app.name,
+                "mode": app.mode,
+                "capacity": app.capacity,
+                "capacity_used": used[app.id],
+                "capacity_available": app.capacity - used[app.id],
+            }
+            if app.metadata is not None:
+                entry["metadata"] = app.metadata
+            if app.price is not None:
+                entry["price_info"] = app.price
+            runners.append(entry)
+        return [{"address": base, "runners": runners}] if runners else [{"address": base}]
+
+    async def _slash(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": request.path + "/"})
+
+    def _find(self, request: web.Request, mode: str) -> App | web.Response:
+        wanted = request.match_info["id"]
+        app = next((app for app in self.apps.values() if app.id == wanted), None)
+        if app is None:
+            return go_error(404, "runner not found")
+        if app.mode != mode:
+            single = mode == "single-shot"
+            return go_error(
+                400, "runner is not single-shot" if single else "only persistent runners have sessions"
+            )
+        return app
+
+    async def _single_shot(self, request: web.Request) -> web.StreamResponse:
+        app = self._find(request, "single-shot")
+        if isinstance(app, web.Response):
+            return app
+        if app.calls >= app.capacity:
+            return go_error(503, "no capacity available for runner")
+        return await self._work(app, request)
+
+    async def _reserve(self, request: web.Request) -> web.StreamResponse:
+        app = self._find(request, "persistent")
+        if isinstance(app, web.Response):
+            return app
+        if sum(1 for held in self.sessions.values() if held is app) >= app.capacity:
+            return go_error(503, "no capacity available for runner")
+        if self.before_reserve is not None:
+            self.note("reserving")
+            await asyncio.shield(asyncio.ensure_future(self.before_reserve.passed()))
+        sid = uuid.uuid4().hex[:8]
+        self.sessions[sid] = app
+        self.reserved += 1
+        if self.after_reserve is not None:
+            self.note("reserved")
+            await self.after_reserve.passed()
+        base = f"{request.scheme}://{request.host}/apps/{app.id}/session/{sid}"
+        return web.json_response({"session_id": sid, "app_url": f"{base}/app", "control_url": base})
+
+    async def _in_session(self, request: web.Request) -> web.StreamResponse:
+        app = self.sessions.get(request.match_info["sid"])
+        if app is None:
+            return go_error(404, "runner session not found")
+        return await self._work(app, request)
+
+    async def _work(self, app: App, request: web.Request) -> web.StreamResponse:
+        app.calls += 1
+        try:
+            return await app.handler(self, request)
+        except asyncio.CancelledError:
+            self.note(f"{app.name} gone")
+            raise
+        finally:
+            app.calls -= 1
+
+    async def _stop(self, request: web.Request) -> web.StreamResponse:
+        if self.before_stop is not None:
+            self.note("stopping")
+            await self.before_stop.passed()
+        if self.sessions.pop(request.match_info["sid"], None) is not None:
+            self.stopped += 1
+        return web.Response(status=204)
+
+
+def go_error(status: int, text: str) -> web.Response:
+    """What Go's `http.Error` answers."""
+    return web.Response(
+        status=status,
+        text=text + "\n",
+        headers={"X-Content-Type-Options": "nosniff", "Content-Type": "text/plain; charset=utf-8"},
+    )
+
+
+# Workers
+
+
+async def echo(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
+    body = await request.read()
+    orch.seen[-1].body = body
+    kind = request.headers.get("Content-Type", "")
+    return web.Response(body=body, headers={"Content-Type": kind} if kind else {})
+
+
+async def inspect(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
+    """What reached the worker."""
+    body = await request.read()
+    return web.json_response(
+        {
+            "method": request.method,
+            "path": request.match_info["tail"],
+            "query": request.query_string,
+            "headers": dict(request.headers),
+            "size": len(body),
+            "json": json.loads(body) if request.content_type == "application/json" and body else None,
+        }
+    )
+
+
+async def answer(_orch: Orchestrator, request: web.Request) -> web.StreamResponse:
+    """Answers as its input says: `status`, `text`, `type`, `headers`."""
+    wanted = json.loads(await request.read())
+    headers = {"Content-Type": wanted.get("type", "application/json"), **wanted.get("headers", {})}
+    return web.Response(status=wanted.get("status", 200), body=wanted.get("text", "").encode(), headers=headers)
+
+
+async def tokens(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
+    """As many events as the input's `count` says; notes it when it was left early."""
+    wanted = json.loads(await request.read())
+    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await stream.prepare(request)
+    for number in range(wanted.get("count", 3)):
+        await stream.write(f"data: {number}\n\n".encode())
+    if wanted.get("endless"):
+        orch.note("tokens written")
+        await asyncio.Event().wait()
+    await stream.write(b"data: [DONE]\n\n")
+    return stream
+
+
+async def slow(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
+    """Begins, and answers when its gate is opened."""
+    await request.read()
+    orch.note("slow begun")
+    await orch.gate("slow").passed()
+    return web.json_response({"slow": True})
+
+
+def populate(orch: Orchestrator) -> Orchestrator:
+    """The workers that most tests use, each as single-shot and, with a `p-` before, as persistent runner."""
+    for handler in (echo, inspect, answer, tokens, slow):
+        orch.add(handler.__name__, handler)
+        orch.add(f"p-{handler.__name__}", handler, mode="persistent")
+    return orch
+
+
+# Fixtures
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith("LIVEPEER_") or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            monkeypatch.delenv(name)
+    yield
+    gc.collect()  # what was left open complains in the test that left it
+
+
+@pytest.fixture
+def orch() -> Iterator[Orchestrator]:
+    """An orchestrator on plain http."""
+    server = populate(Orchestrator().start())
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes certificates like an orchestrator's: self-signed, an empty subject, an IP as a DNS name."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl command to make certificates with")
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def make() -> Path:
+        path = folder / f"{uuid.uuid4().hex}.pem"
+        key = path.with_suffix(".key")
+        subprocess.run(
+            [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-days", "2", "-subj", "/", "-addext", "subjectAltName=DNS:127.0.0.1",
+             "-keyout", str(key), "-out", str(path)],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        path.write_text(path.read_text() + key.read_text())
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def certificate(certificates: Callable[[], Path]) -> Path:
+    return certificates()
+
+
+@pytest.fixture
+def tls_orch(certificate: Path) -> Iterator[Orchestrator]:
+    """An orchestrator on https."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = Orchestrator(context)
+    server.tls_context = context  # type: ignore[attr-defined]
+    populate(server.start())
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def gateway(orch: Orchestrator) -> Iterator[Gateway]:
+    with Gateway(orch_url=orch.url) as opened:
+        yield opened
+
+
+class SyncVerbs:
+    """The synchronous verbs of a gateway."""
+
+    name = "sync"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.run = gateway.run
+        self.call = gateway.call
+        self.stream = gateway.stream
+        self.capabilities = gateway.capabilities
+
+    def close(self) -> None:
+        self.gateway.close()
+
+
+class AsyncVerbs:
+    """The asynchronous verbs behind the same face, each run to its end on one loop."""
+
+    name = "async"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.runner = asyncio.Runner()
+
+    def run(self, *args: Any, **options: Any) -> Any:
+        return self.runner.run(self.gateway.run_async(*args, **options))
+
+    def call(self, *args: Any, **options: Any) -> Any:
+        return self.runner.run(self.gateway.call_async(*args, **options))
+
+    def capabilities(self) -> Any:
+        return self.runner.run(self.gateway.capabilities_async())
+
+    def stream(self, *args: Any, **options: Any) -> Any:
+        async def opened() -> Any:
+            return await self.gateway.stream_async(*args, **options)
+
+        return _Driven(self.runner.run(opened()), self.runner)
+
+    def close(self) -> None:
+        self.runner.run(self.gateway.aclose())
+        self.runner.close()
+
+
+class _Driven:
+    """An asynchronous stream, read synchronously."""
+
+    def __init__(self, stream: Any, runner: asyncio.Runner) -> None:
+        self._stream = stream
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> _Driven:
+        return self
+
+    def __next__(self) -> Any:
+        async def step() -> Any:
+            return await anext(self._stream, None)
+
+        event = self._runner.run(step())
+        if event is None:
+            raise StopIteration
+        return event
+
+    def close(self) -> None:
+        self._runner.run(self._stream.aclose())
+
+    def __enter__(self) -> _Driven:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+@pytest.fixture(params=[SyncVerbs, AsyncVerbs], ids=["sync", "async"])
+def make_verbs(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """The verbs of a gateway that the test describes, once synchronous and once asynchronous."""
+    made: list[Any] = []
+
+    def make(**options: Any) -> Any:
+        made.append(request.param(Gateway(**options)))
+        return made[-1]
+
+    yield make
+    for verbs in made:
+        verbs.close()
+
+
+@pytest.fixture
+def verbs(make_verbs: Callable[..., Any], orch: Orchestrator) -> Any:
+    """The verbs of a gateway on `orch`."""
+    return make_verbs(orch_url=orch.url)
+
+
+@dataclass
+class Finished:
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+class Script:
+    """A Python script in a process of its own, under `-X dev -W error`."""
+
+    def __init__(self, source: str, *arguments: str, flags: tuple[str, ...] = ("-X", "dev", "-W", "error")) -> None:
+        self._began = time.monotonic()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LIVEPEER_")}
+        self.process = subprocess.Popen(
+            [sys.executable, *flags, "-c", textwrap.dedent(source), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def finish(self, timeout: float = 30.0) -> Finished:
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+            raise AssertionError(f"the script did not end within {timeout} s: {out}\n{err}") from None
+        return Finished(self.process.returncode, out, err, time.monotonic() - self._began)
+
+
+@pytest.fixture
+def script() -> Iterator[Callable[..., Script]]:
+    """Starts scripts, and kills what a failed test left of them."""
+    started: list[Script] = []
+
+    def start(source: str, *arguments: str, **options: Any) -> Script:
+        started.append(Script(source, *arguments, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.communicate()
+
+
+@pytest.fixture
+def silent(script: Callable[..., Script]) -> Callable[..., str]:
+    """Runs a script to its end, which has to come soon, with code 0, and without a word on stderr."""
+
+    def run(source: str, *arguments: str, **options: Any) -> str:
+        done = script(source, *arguments, **options).finish()
+        assert (done.code, done.err) == (0, ""), f"exit {done.code}\n{done.out}\n{done.err}"
+        return done.out
+
+    return run
+
+
+@pytest.fixture
+def raw_server() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+    """Servers below HTTP: each accepted connection is given to a function, in a thread."""
+    listeners: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def serve(handle: Callable[[socket.socket], None]) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(PATIENCE)
+                    handle(connection)
+
+        threads.append(threading.Thread(target=accept, daemon=True))
+        threads[-1].start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield serve
+    for listener in listeners:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+
+@pytest.fixture
+def reset() -> Callable[[web.Request], None]:
+    """Breaks a request's connection off with a TCP reset."""
+
+    def break_off(request: web.Request) -> None:
+        assert request.transport is not None
+        opened = request.transport.get_extra_info("socket")
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
+
+    return break_off

@@ -1,0 +1,145 @@
+"""The command's table of contents; each command's module is loaded when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from livepeer.trickle.errors import ConfigurationError, LivepeerError, MediaError
+
+from .._version import __version__
+from .output import complain
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="livepeer",
+    help="Call and serve capabilities on the Livepeer network, and develop for it on this machine.",
+    epilog="Exit codes: 0 worked, 1 failed, 2 can't be done as asked, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+OrchUrl = Annotated[
+    list[str] | None,
+    typer.Option("--orch-url", help="An orchestrator; repeat it for several. Else LIVEPEER_* variables."),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, for programs.")]
+
+
+def run() -> None:
+    """Run the command; the exit code says how it went."""
+    try:
+        app()
+    except (ConfigurationError, MediaError) as error:
+        complain(str(error))
+        sys.exit(2)
+    except LivepeerError as error:
+        complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for output.png and output.mp4.")] = Path(
+        "livepeer-demo"
+    ),
+    video: Annotated[
+        Path | None, typer.Option(help="Your own video instead of the one made here (at most 30 s of it).")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Your own picture instead of the one made here.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=60, help="How long the video made here is.")] = 5.5,
+    orch_url: Annotated[
+        str | None, typer.Option(help="Use this orchestrator (go-livepeer) instead of the embedded one.")
+    ] = None,
+    orch_secret: Annotated[
+        str | None, typer.Option(envvar="LIVEPEER_ORCH_SECRET", help="That orchestrator's -orchSecret.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Do the real thing three ways on this machine: run, stream, live; and check every result.
+
+    Starts an embedded network with sample capabilities, sends a text and a picture, reads tokens one at a
+    time, and puts live video through a filter that is changed midway. Leaves output.png and output.mp4.
+    """
+    from .demo import demo as command
+
+    command(out, video, image, seconds, orch_url, orch_secret, json)
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="The orchestrator's port; 0 is any free one.")] = 0,
+    secret: Annotated[str | None, typer.Option(help="What runners register with; else a random one.")] = None,
+    samples: Annotated[bool, typer.Option(help="Serve the sample capabilities.")] = True,
+    json: Json = False,
+) -> None:
+    """Start a Livepeer network on this machine, say what to export, and run until Ctrl-C."""
+    from .dev import dev as command
+
+    command(port, secret, samples, json)
+
+
+@app.command()
+def capabilities(orch_url: OrchUrl = None, json: Json = False) -> None:
+    """List what the network can do now."""
+    from .calls import capabilities as command
+
+    command(orch_url, json)
+
+
+@app.command(name="run")
+def run_capability(
+    capability: Annotated[str, typer.Argument(help="The capability's name.")],
+    input: Annotated[
+        str | None, typer.Argument(help="JSON, or @FILE for a file's content, or - for standard input.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result to a file.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds in total.")] = 600.0,
+    orch_url: OrchUrl = None,
+) -> None:
+    """Call a capability and print its result: text as it is, JSON as JSON, anything else as its bytes."""
+    from .calls import run as command
+
+    command(capability, input, model, output, timeout, orch_url)
+
+
+@app.command()
+def serve(
+    target: Annotated[str, typer.Argument(metavar="FILE:CLASS", help="A pipeline, as my_runner.py:Upscale.")],
+    name: Annotated[str | None, typer.Option(help="The capability's name; the class's own when absent.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 is any free one.")] = 8000,
+    capacity: Annotated[int | None, typer.Option(min=1, help="Calls or sessions at once.")] = None,
+    orch_url: Annotated[
+        str | None, typer.Option(envvar="LIVEPEER_ORCH_URL", help="The orchestrator to register with.")
+    ] = None,
+    orch_secret: Annotated[
+        str | None, typer.Option(envvar="LIVEPEER_ORCH_SECRET", help="Its -orchSecret.")
+    ] = None,
+) -> None:
+    """Serve a pipeline, and register it with an orchestrator when one is named."""
+    from .serve import serve as command
+
+    command(target, name, host, port, capacity, orch_url, orch_secret)

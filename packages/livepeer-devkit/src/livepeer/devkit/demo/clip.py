@@ -1,0 +1,175 @@
+"""The video of the demo: made here, or the user's own, as pictures in YUV 4:2:0 with their times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from livepeer.trickle.errors import MediaError
+
+from . import numbers
+
+__all__ = ["Clip", "Picture", "duration_of", "made", "opened", "planes"]
+
+_CLOCK = 90_000  # ticks per second, MPEG's
+_MAX_WIDTH, _MAX_HEIGHT, _MAX_FPS = 1280, 720, 30.0
+Array = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame: its number, its time in seconds from the beginning, and its planes one below the other.
+
+    `planes` is `(height * 3 / 2, width)` uint8, as PyAV's ``to_ndarray`` gives ``yuv420p``.
+    """
+
+    number: int
+    timestamp: float
+    planes: Array
+
+    def frame(self) -> Any:
+        """The same as an `av.VideoFrame`."""
+        frame = av.VideoFrame.from_ndarray(self.planes, format="yuv420p")
+        frame.pts, frame.time_base = round(self.timestamp * _CLOCK), Fraction(1, _CLOCK)
+        return frame
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video to send.
+
+    Attributes:
+        name: What to call it.
+        width: In pixels, even.
+        height: In pixels, even.
+        fps: Frames per second.
+        seconds: How long it is.
+        numbered: Whether every frame has its number drawn into it.
+        pictures: The frames, in order; to be read once.
+    """
+
+    name: str
+    width: int
+    height: int
+    fps: float
+    seconds: float
+    numbered: bool
+    pictures: Iterator[Picture]
+
+
+def made(seconds: float = 5.5, *, width: int = 640, height: int = 360, fps: float = 30.0) -> Clip:
+    """A moving, coloured picture with the number of each frame drawn into it."""
+    count = round(seconds * fps)
+    return Clip(
+        "a clip made for this", width, height, fps, count / fps, True, _drawn(count, width, height, fps)
+    )
+
+
+def opened(path: Path, seconds: float) -> Clip:
+    """The user's video: at most 1280x720 and 30 frames per second of it, for at most `seconds`.
+
+    Raises:
+        MediaError: There is no such file, or no video in it.
+    """
+    if not path.exists():
+        raise MediaError(f"There is no file {path}.")
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise _no_video(path, error) from error
+    if not container.streams.video:
+        container.close()
+        raise MediaError(f"{path} has no video in it.", hint="A file with sound only can't be filtered.")
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    decoded = container.decode(stream)
+    try:
+        first = next(decoded, None)
+    except av.FFmpegError as error:
+        container.close()
+        raise _no_video(path, error) from error
+    if first is None:
+        container.close()
+        raise _no_video(path, None)
+    scale = min(1.0, _MAX_WIDTH / first.width, _MAX_HEIGHT / first.height)
+    width, height = (max(16, int(side * scale) // 2 * 2) for side in (first.width, first.height))
+    fps = min(float(stream.average_rate or _MAX_FPS), _MAX_FPS)
+    length = float(container.duration or 0) / av.time_base or seconds
+    pictures = _read(container, decoded, first, width, height, seconds)
+    return Clip(path.name, width, height, fps, min(length, seconds), False, pictures)
+
+
+def planes(frame: Any, width: int, height: int) -> Array:
+    """The planes of a decoded frame, in the clip's size."""
+    if frame.format.name != "yuv420p" or (frame.width, frame.height) != (width, height):
+        frame = frame.reformat(width=width, height=height, format="yuv420p")
+    found: Array = frame.to_ndarray()
+    return found
+
+
+def duration_of(path: Path) -> tuple[float, int]:
+    """How long a video file plays, in seconds, and how many frames it has; every frame is decoded.
+
+    Raises:
+        MediaError: It can't be opened or decoded.
+    """
+    try:
+        with av.open(str(path)) as container:
+            times = [frame.time for frame in container.decode(video=0) if frame.time is not None]
+            rate = float(container.streams.video[0].average_rate or _MAX_FPS)
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise _no_video(path, error) from error
+    return (times[-1] - times[0] + 1 / rate if times else 0.0), len(times)
+
+
+def _drawn(count: int, width: int, height: int, fps: float) -> Iterator[Picture]:
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = (np.sin(columns / 40) + np.cos(rows / 30)) * 40 + 120
+    u = np.linspace(60, 200, width // 2, dtype=np.uint8)[None, :].repeat(height // 2, axis=0)
+    v = np.linspace(200, 60, height // 2, dtype=np.uint8)[:, None].repeat(width // 2, axis=1)
+    for number in range(count):
+        turn = number / max(fps, 1)
+        luma = np.roll(waves, number * 2, axis=1).astype(np.uint8)
+        middle = (width * (0.5 + 0.35 * np.sin(turn * 2)), height * (0.55 + 0.25 * np.cos(turn * 3)))
+        luma[(columns - middle[0]) ** 2 + (rows - middle[1]) ** 2 < (height / 8) ** 2] = 220
+        numbers.draw(luma, number)
+        yield Picture(number, number / fps, _stacked(luma, u, np.roll(v, number, axis=0)))
+
+
+def _stacked(luma: Array, u: Array, v: Array) -> Array:
+    width = luma.shape[1]
+    return np.concatenate([luma, u.reshape(-1, width), v.reshape(-1, width)])
+
+
+def _read(
+    container: Any, decoded: Iterator[Any], first: Any, width: int, height: int, seconds: float
+) -> Iterator[Picture]:
+    number, last = 0, float("-inf")
+    beginning = first.time or 0.0
+    with container:
+        frame = first
+        while frame is not None:
+            timestamp = (frame.time if frame.time is not None else last + 1 / _MAX_FPS) - beginning
+            if timestamp >= seconds:
+                return
+            if timestamp - last >= 0.95 / _MAX_FPS:
+                yield Picture(number, timestamp, planes(frame, width, height))
+                number, last = number + 1, timestamp
+            try:
+                frame = next(decoded, None)
+            except av.FFmpegError:  # a broken tail; what came before was fine
+                return
+
+
+def _no_video(path: Path, error: BaseException | None) -> MediaError:
+    reason = f" ({error.strerror})" if isinstance(error, av.FFmpegError) and error.strerror else ""
+    return MediaError(
+        f"{path} is not a video that can be read{reason}.", hint="An MP4, WebM or MKV file would be."
+    )

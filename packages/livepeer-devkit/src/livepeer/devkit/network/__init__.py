@@ -1,0 +1,21 @@
+"""The embedded network: an orchestrator that answers as go-livepeer v0.9.1 does, in a process of its own.
+
+One module per part of the orchestrator:
+
+- `registry`: which runners and sessions there are, without I/O;
+- `heartbeat`: the registration side, what runners call;
+- `discovery` and `apps`: the client side;
+- `sessions`: what a runner may ask for during a session;
+- `proxying` and `upgrading`: HTTP and WebSockets carried to the runner;
+- `mux`, `paths`, `answers` and `gojson`: the habits of Go's standard library that clients can see;
+- `certificate` and `orchestrator`: TLS, and all of it together;
+- `process`, `host` and `local`: the process around it, and `LocalNetwork`.
+
+It is a development tool, measured against go-livepeer; it is no orchestrator for production.
+"""
+
+from __future__ import annotations
+
+from .local import LocalNetwork
+
+__all__ = ["LocalNetwork"]

@@ -1,0 +1,88 @@
+"""The answers of an orchestrator as Go's ``net/http`` puts them on the wire (Go 1.25, ``server.go``)."""
+
+from __future__ import annotations
+
+import html
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from .gojson import encode
+
+__all__ = [
+    "BareResponse",
+    "BareStream",
+    "error",
+    "json_answer",
+    "no_content",
+    "not_found",
+    "prepare_headers",
+    "reason",
+    "redirect",
+]
+
+
+class BareResponse(web.Response):
+    """An answer that carries no content type when it has set none itself."""
+
+
+class BareStream(web.StreamResponse):
+    """The same, written in pieces."""
+
+
+def error(text: str, status: int, **headers: str) -> web.Response:
+    """An error as ``http.Error`` writes it: plain text with a newline behind it."""
+    return web.Response(
+        body=text.encode("utf-8", "replace") + b"\n",
+        status=status,
+        reason=reason(status),
+        headers={
+            "Content-Type": "text/plain; charset=utf-8",
+            "X-Content-Type-Options": "nosniff",
+            **headers,
+        },
+    )
+
+
+def not_found() -> web.Response:
+    """What a path without a handler gets."""
+    return error("404 page not found", 404)
+
+
+def json_answer(value: Any) -> web.Response:
+    """A successful answer of an orchestrator's handlers."""
+    return web.Response(body=encode(value), headers={"Content-Type": "application/json"})
+
+
+def no_content() -> web.Response:
+    """204 without a content type."""
+    return BareResponse(status=204)
+
+
+def redirect(location: str, method: str) -> web.Response:
+    """307 as ``http.Redirect`` writes it: a page for GET, nothing for the others."""
+    if method not in ("GET", "HEAD"):
+        return BareResponse(status=307, headers={"Location": location})
+    answer = web.Response(status=307, headers={"Location": location})
+    answer.headers["Content-Type"] = "text/html; charset=utf-8"
+    if method == "GET":
+        answer.body = f'<a href="{html.escape(location)}">Temporary Redirect</a>.\n\n'.encode()
+    return answer
+
+
+async def prepare_headers(_: web.BaseRequest, answer: web.StreamResponse) -> None:
+    """Drop the headers that aiohttp adds and Go doesn't; a signal of the application."""
+    answer.headers.pop("Server", None)
+    if isinstance(answer, BareResponse | BareStream) and answer.headers.get("Content-Type") == "application/octet-stream":
+        del answer.headers["Content-Type"]
+
+
+def reason(status: int) -> str:
+    """The words behind a status, as Go writes them."""
+    if status == 418:
+        return "I'm a teapot"
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"status code {status}"

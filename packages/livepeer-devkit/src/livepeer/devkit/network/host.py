@@ -1,0 +1,35 @@
+"""The process of the embedded orchestrator: ``python -m livepeer.devkit.network.host``, started by `LocalNetwork`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp.http_exceptions import HttpProcessingError
+
+from .orchestrator import Orchestrator, listen
+from .process import run_child
+
+__all__: list[str] = []
+
+
+@contextlib.asynccontextmanager
+async def _serve(settings: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    listener = listen(settings["host"], settings["port"])
+    async with Orchestrator(listener, secret=settings["secret"], tls=settings["tls"]) as orchestrator:
+        yield {"url": orchestrator.url, "port": listener.getsockname()[1]}
+
+
+class _Ordinary(logging.Filter):
+    """Drops what aiohttp says of requests that no server can read; they got their 400."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or not issubclass(kind, HttpProcessingError)
+
+
+if __name__ == "__main__":
+    logging.getLogger("aiohttp.server").addFilter(_Ordinary())
+    run_child(_serve, unwinding=0)  # as go-livepeer ends: calls under way are cut

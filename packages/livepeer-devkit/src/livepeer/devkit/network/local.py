@@ -1,0 +1,227 @@
+"""`LocalNetwork`: an orchestrator and sample capabilities on this machine, in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import secrets
+import ssl
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from livepeer.trickle.errors import ConfigurationError, LivepeerError
+
+from ..samples import SampleRunners
+from .process import Child
+
+__all__ = ["LocalNetwork"]
+
+_RETRIES = 40  # times the port of a killed orchestrator is asked for again, 50 ms apart
+
+
+class LocalNetwork:
+    """A Livepeer network on this machine: one orchestrator, and the sample capabilities registered with it.
+
+    Each is a process of its own, so a caller whose thread is blocked doesn't stop it, and none outlives the
+    caller, also when the caller is killed. Nothing is downloaded and no account is needed. The orchestrator
+    answers as go-livepeer v0.9.1 does offchain.
+
+    Use it as a context manager (``with`` or ``async with``), or call `start` and `stop`.
+
+    Args:
+        samples: Which sample capabilities to serve: all, none, or those named.
+        tls: Whether the orchestrator speaks HTTPS, with a certificate of its own making as real ones do.
+        port: The orchestrator's port; 0 is any free one.
+        secret: What runners register with; a random one when absent.
+        host: The address to listen on, a loopback one.
+
+    Raises:
+        ConfigurationError: A sample of that name doesn't exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        samples: bool | Sequence[str] = True,
+        tls: bool = True,
+        port: int = 0,
+        secret: str | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._names = SampleRunners.checked_names(samples)
+        self._tls = tls
+        self._port = port
+        self._host = host
+        self._secret = secret or secrets.token_hex(16)
+        self._url = ""
+        self._orchestrator: Child | None = None
+        self._samples: SampleRunners | None = None
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def orch_url(self) -> str:
+        """The orchestrator's address, ``https://127.0.0.1:PORT``."""
+        self._running()
+        return self._url
+
+    @property
+    def orch_secret(self) -> str:
+        """What runners register with."""
+        return self._secret
+
+    @property
+    def pid(self) -> int:
+        """The process id of the orchestrator."""
+        return self._running().pid
+
+    @property
+    def samples(self) -> SampleRunners | None:
+        """The process of the sample capabilities, unless there are none."""
+        return self._samples
+
+    def env(self) -> dict[str, str]:
+        """The environment variables that point the client, ``serve()`` and the command at this network."""
+        return {"LIVEPEER_ORCH_URL": self.orch_url, "LIVEPEER_ORCH_SECRET": self.orch_secret}
+
+    # ------------------------------------------------------------------ what it does
+
+    def start(self) -> LocalNetwork:
+        """Start everything, and return when every sample is registered.
+
+        Raises:
+            LivepeerError: A process did not start, such as because the port is taken.
+        """
+        if self._orchestrator is not None:
+            return self
+        orchestrator = Child("livepeer.devkit.network.host", "The embedded orchestrator")
+        # They load while the other starts. A restart is no attack here, and there may be many in a minute.
+        samples = SampleRunners(self._names, tls="insecure") if self._names else None
+        try:
+            self._say_hello(orchestrator)
+            if samples is not None:
+                samples.start(self._url, self._secret)
+                self._samples = samples
+        except BaseException:
+            orchestrator.kill()
+            if samples is not None:
+                samples.kill()
+            self._orchestrator = None
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End everything; nothing is left of it when this returns. Stopping twice is no error."""
+        samples, self._samples = self._samples, None
+        orchestrator, self._orchestrator = self._orchestrator, None
+        try:
+            if samples is not None:
+                samples.stop()
+        finally:
+            if orchestrator is not None:
+                orchestrator.stop()
+
+    def restart(self) -> None:
+        """Kill the orchestrator and start it again: same port, new certificate, everything forgotten.
+
+        Calls under way are cut without an answer. The samples notice and register again (`wait_for`).
+        """
+        self._running().kill()
+        self._orchestrator = None
+        for attempt in range(_RETRIES):
+            child = Child("livepeer.devkit.network.host", "The embedded orchestrator")
+            try:
+                self._say_hello(child)
+            except LivepeerError:
+                if attempt + 1 == _RETRIES:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def wait_for(self, app: str, timeout: float = 30.0) -> None:
+        """Wait until a capability is listed by the orchestrator's discovery.
+
+        Args:
+            app: The capability's name.
+            timeout: In seconds.
+
+        Raises:
+            LivepeerError: It isn't there in time.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            listed = [runner["app"] for runner in self._discovered()]
+            if app in listed:
+                return
+            if time.monotonic() > deadline:
+                raise LivepeerError(
+                    f"No runner registered {app!r} within {timeout:g} s; registered are {listed or 'none'}.",
+                    orchestrator=self._url,
+                )
+            time.sleep(0.05)
+
+    def __enter__(self) -> LocalNetwork:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> LocalNetwork:
+        starting = asyncio.create_task(asyncio.to_thread(self.start))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait({starting})  # a thread can't be cancelled, and what it started must end
+            if not starting.cancelled():
+                starting.exception()
+            await asyncio.to_thread(self.stop)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await asyncio.shield(asyncio.to_thread(self.stop))
+
+    # ------------------------------------------------------------------ inside
+
+    def _running(self) -> Child:
+        if self._orchestrator is None:
+            raise ConfigurationError(
+                "The network isn't running.", hint="Enter it with `with LocalNetwork() as network:` first."
+            )
+        return self._orchestrator
+
+    def _say_hello(self, child: Child) -> None:
+        told = child.start({"host": self._host, "port": self._port, "secret": self._secret, "tls": self._tls})
+        self._orchestrator, self._url, self._port = child, told["url"], told["port"]
+
+    def _discovered(self) -> list[dict[str, Any]]:
+        self._running()
+        parts = urlsplit(self._url)
+        kind = http.client.HTTPConnection
+        options: dict[str, Any] = {"timeout": 5}
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it signs for itself
+            kind, options["context"] = http.client.HTTPSConnection, context
+        connection = kind(parts.hostname or "", parts.port, **options)
+        try:
+            connection.request("GET", "/discovery")
+            return list(json.loads(connection.getresponse().read())[0].get("runners", []))
+        except (OSError, http.client.HTTPException):
+            return []
+        finally:
+            connection.close()

@@ -1,0 +1,144 @@
+"""The embedded orchestrator: every part of it on one port.
+
+Left for later: BYOC, live video-to-video with gRPC, payments and the built-in pipelines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Mapping
+from types import TracebackType
+
+from aiohttp import web
+
+from livepeer.trickle import TrickleServer
+
+from . import answers, paths
+from .apps import Apps
+from .certificate import server_context
+from .discovery import Discovery
+from .gojson import GoJSONError
+from .heartbeat import Heartbeats
+from .mux import Mux, split_target
+from .proxying import Proxy
+from .registry import HEARTBEAT_INTERVAL, Registry
+from .sessions import SessionCallbacks
+from .validation import Refused
+
+__all__ = ["Orchestrator", "listen"]
+
+_MAX_HEADER = 1 << 20  # bytes, Go's default
+_TRICKLE = (
+    "POST /ai/trickle/{channel}",
+    "DELETE /ai/trickle/{channel}",
+    "GET /ai/trickle/{channel}/{seq}",
+    "POST /ai/trickle/{channel}/{seq}",
+    "DELETE /ai/trickle/{channel}/{seq}",
+)
+
+
+def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Take a port of the host; 0 is any free one."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class Orchestrator:
+    """An orchestrator on a listening socket, as an async context manager.
+
+    Args:
+        listener: Where it listens (`listen`).
+        secret: What runners register with; empty turns registration off.
+        tls: Whether it speaks HTTPS, with a certificate made at each start.
+    """
+
+    def __init__(self, listener: socket.socket, *, secret: str, tls: bool = True) -> None:
+        host, port = listener.getsockname()[:2]
+        self.url = f"{'https' if tls else 'http'}://{host}:{port}"
+        self.trickle = TrickleServer()
+        self.registry = Registry(secret, self.trickle, self.url)
+        self._listener = listener
+        self._context = server_context(host) if tls else None
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Orchestrator:
+        proxy = Proxy()
+        self._stack.push_async_callback(proxy.aclose)
+        app = self._application(proxy)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,  # a client that leaves is noticed at once
+            auto_decompress=False,
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
+            max_headers=10_000,
+            keepalive_timeout=600,
+            shutdown_timeout=0,
+        )
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, self._listener, ssl_context=self._context).start()
+        housekeeping = asyncio.create_task(self._housekeeping())
+        self._stack.callback(housekeeping.cancel)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    def _application(self, proxy: Proxy) -> web.Application:
+        app = web.Application(client_max_size=64 << 20)
+        app.on_response_prepare.append(answers.prepare_headers)
+        self.trickle.add_routes(app)
+        mux, apps = Mux(), Apps(self.registry, proxy)
+        for part in (Heartbeats(self.registry), Discovery(self.registry), SessionCallbacks(self.registry), apps):
+            part.add_routes(mux)
+        for pattern in _TRICKLE:  # served above; here for what a wrong method or a missing slash gets
+            mux.handle(pattern, _nothing)
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            try:
+                paths.unescape(split_target(request.raw_path)[0])
+            except paths.PathError:
+                return web.Response(status=400, text="400 Bad Request", headers={"Connection": "close"})
+            try:
+                carried = await apps.run(request)
+                return carried if carried is not None else await mux.dispatch(request)
+            except Refused as refused:
+                return answers.error(refused.text, refused.status)
+            except GoJSONError as error:
+                return answers.error(str(error), 400)
+
+        app.router.add_route("*", "/{target:.*}", answer, expect_handler=_expect_nothing_yet)
+        return app
+
+    async def _housekeeping(self) -> None:
+        """Forget silent runners and keep the channels of the others warm."""
+        seconds = 0
+        while True:
+            await asyncio.sleep(1)
+            seconds += 1
+            self.registry.keep_alive()
+            if seconds % HEARTBEAT_INTERVAL == 0:
+                self.registry.sweep()
+
+
+async def _expect_nothing_yet(_: web.Request) -> None:
+    """Say 100 Continue when the body is read, not before: a refusal spares the client the upload."""
+
+
+async def _nothing(_request: web.Request, _values: Mapping[str, bytes]) -> web.StreamResponse:
+    return answers.not_found()

@@ -1,0 +1,237 @@
+"""Requests carried to a runner and its answers back, as go-livepeer's reverse proxy carries them.
+
+``server/ai_http.go`` (v0.9.1) sends them through Go's ``httputil.ReverseProxy``: the body streams both ways,
+an answer without a length is flushed per write, a client that leaves ends the runner's request at once, and a
+runner that dies in mid-body leaves a truncated answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+from yarl import URL
+
+from . import answers, paths, sniffing, upgrading
+from .mux import split_target
+
+__all__ = ["Proxy", "Target"]
+
+_HOP_BY_HOP = (
+    "Connection",
+    "Proxy-Connection",
+    "Keep-Alive",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Te",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+)
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto")
+_GO_BUFFER = 2048  # bytes of an answer of known length that Go gathers before it sends the head
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a request goes, and on behalf of which session.
+
+    Args:
+        url: The registered ``runner_url``, or a session's own target.
+        app_path: The path behind ``/app/``, without escapes.
+        route: The runner's id, as the runner is told it.
+        session_id: The session.
+        token: The session's secret.
+        control_url: Where the runner asks for channels and the session's end.
+    """
+
+    url: str
+    app_path: bytes
+    route: str
+    session_id: str
+    token: str
+    control_url: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the runner sees of the session."""
+        return {
+            "Livepeer-Runner-Route": self.route,
+            "Livepeer-Session-Id": self.session_id,
+            "Livepeer-Session-Token": self.token,
+            "Livepeer-Session-Control": self.control_url,
+        }
+
+
+class Proxy:
+    """The orchestrator's way to its runners: one pool of connections."""
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession(
+            # shorter than a runner's own keep-alive (uvicorn: 5 s), so that no request meets a closing connection
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            trust_env=False,
+            max_line_size=1 << 20,
+            max_field_size=1 << 20,
+            max_headers=10_000,
+        )
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        await self._session.close()
+
+    async def carry(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Send a client's request to a runner and its answer to the client."""
+        _, query = split_target(request.raw_path)
+        parts = urlsplit(target.url)
+        try:
+            path = paths.twice(parts.path, target.app_path)
+        except paths.PathError as error:
+            return answers.error(str(error), 502)
+        url = URL(f"{parts.scheme}://{parts.netloc}{path}{query}", encoded=True)
+        headers = _outgoing(request, target)
+        if headers.get("Upgrade"):
+            return await upgrading.carry(request, url, headers)
+        if not any(name in headers for name in ("Accept-Encoding", "Range")) and request.method != "HEAD":
+            headers["Accept-Encoding"] = "gzip"
+            undo_gzip = True
+        else:
+            undo_gzip = False
+        try:
+            upstream = await self._session.request(
+                request.method, url, headers=headers, data=_body(request), allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            return answers.error(_connect_error(error, url), 502)
+        async with upstream:
+            return await _answer(request, upstream, undo_gzip)
+
+
+def without_hops(headers: CIMultiDict[str]) -> CIMultiDict[str]:
+    """The headers that are meant for the other end, not for the next hop."""
+    kept = headers.copy()
+    for value in headers.getall("Connection", []):
+        for name in value.split(","):
+            kept.popall(name.strip(), None)
+    for name in _HOP_BY_HOP:
+        kept.popall(name, None)
+    return kept
+
+
+def _outgoing(request: web.Request, target: Target) -> CIMultiDict[str]:
+    headers = without_hops(CIMultiDict(request.headers))
+    if "trailers" in request.headers.get("Te", "").lower():
+        headers["Te"] = "trailers"
+    if "upgrade" in request.headers.get("Connection", "").lower() and "Upgrade" in request.headers:
+        headers["Connection"] = "Upgrade"
+        headers["Upgrade"] = request.headers["Upgrade"]
+    for name in (*_FORWARDED, "Host", "Expect"):
+        headers.popall(name, None)
+    headers.update(target.headers)
+    return headers
+
+
+def _body(request: web.Request) -> AsyncIterator[bytes] | None:
+    if not request.body_exists or request.headers.get("Content-Length") == "0":
+        return None
+    return _streamed(request)
+
+
+async def _streamed(request: web.Request) -> AsyncIterator[bytes]:
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # only now: a refusal comes before the body
+    async for chunk in request.content.iter_any():
+        yield chunk
+
+
+async def _answer(
+    request: web.Request, upstream: aiohttp.ClientResponse, undo_gzip: bool
+) -> web.StreamResponse:
+    headers = CIMultiDict(upstream.headers)
+    if "close" in headers.get("Connection", "").lower():
+        del headers["Connection"]  # so Go's client takes it, and then knows of no other header named there
+    headers = without_hops(headers)
+    if upstream.status == 304:
+        headers.popall("Content-Type", None)
+    gunzip = None
+    if undo_gzip and headers.get("Content-Encoding", "").lower() == "gzip":
+        gunzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        headers.popall("Content-Encoding")
+        headers.popall("Content-Length", None)
+    response = answers.BareStream(
+        status=upstream.status, reason=answers.reason(upstream.status), headers=headers
+    )
+    if request.method == "HEAD" or upstream.status in (204, 304):
+        return response
+    length = headers.get("Content-Length")
+    held: bytearray | None = bytearray() if length is not None else None
+    if length is None and request.version >= aiohttp.HttpVersion11:
+        response.enable_chunked_encoding()
+    if headers.get("Content-Type", "").startswith("text/event-stream"):
+        held = None
+    if held is None and (hdrs.CONTENT_TYPE in headers or "Content-Encoding" in headers):
+        await response.prepare(request)
+    try:
+        async for chunk in upstream.content.iter_any():
+            data = gunzip.decompress(chunk) if gunzip else chunk
+            if not data:
+                continue
+            if not response.prepared and hdrs.CONTENT_TYPE not in headers and "Content-Encoding" not in headers:
+                response.headers[hdrs.CONTENT_TYPE] = sniffing.content_type(bytes(held or b"") + data)
+            if held is not None:
+                held += data
+                if len(held) < _GO_BUFFER:
+                    continue
+                data, held = bytes(held), None
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(data)
+        if held:
+            await response.prepare(request)
+            await response.write(bytes(held))
+    except (aiohttp.ClientError, zlib.error, OSError):
+        _hang_up(request)
+    return response
+
+
+def _hang_up(request: web.Request) -> None:
+    """End the client's connection as it is: a truncated body, or no answer at all."""
+    if request.transport is not None:
+        request.transport.close()
+
+
+def _connect_error(error: BaseException, url: URL) -> str:
+    """Go's words for a runner that can't be reached or doesn't answer."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "EOF"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    address = f"{url.host}:{url.port}"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"dial tcp: lookup {url.host}: no such host"
+    malformed = re.search(r"b'([^']*)'", str(error)) if isinstance(error, aiohttp.ClientResponseError) else None
+    if malformed:
+        return f'net/http: HTTP/1.x transport connection broken: malformed HTTP response "{malformed[1]}"'
+    number = cause.errno if isinstance(cause, OSError) else None
+    if number is None:
+        return str(error) or type(error).__name__
+    words = {errno.ECONNREFUSED: "connection refused", errno.ECONNRESET: "connection reset by peer"}
+    text = words.get(number, os.strerror(number).lower())
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"dial tcp {address}: connect: {text}"
+    return f"read tcp {url.host}:0->{address}: read: {text}"
+
+

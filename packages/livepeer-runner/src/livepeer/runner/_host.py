@@ -1,0 +1,161 @@
+"""One pipeline being served: its setup, its health and its places, shared by the app and the registration."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from livepeer.trickle.transport import TLSPolicy, Transport
+
+from ._definition import Definition, check_name
+from ._version import __version__
+from ._workers import Lease, Slots, Worker
+from .errors import ConfigurationError, LivepeerError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Health", "Host", "Stream"]
+
+_logger = logging.getLogger("livepeer.runner")
+
+Health = Literal["LOADING", "OK", "ERROR", "IDLE"]
+
+
+class Stream(Protocol):
+    """A live session, as the host and the registration see it."""
+
+    session_id: str
+    began_at: float
+
+    async def end(self, reason: str) -> None:
+        """End it, and return when it has ended."""
+
+
+class Host:
+    """One pipeline being served.
+
+    Args:
+        pipeline: The pipeline, an instance.
+        name: The capability's name; the pipeline's own when None.
+        capacity: How many calls or sessions at once; the pipeline's own when None.
+    """
+
+    def __init__(self, pipeline: Definition, *, name: str | None = None, capacity: int | None = None) -> None:
+        if isinstance(pipeline, type):
+            raise ConfigurationError(
+                f"{pipeline.__name__} is a class; give an instance of it: {pipeline.__name__}()."
+            )
+        if not isinstance(pipeline, Definition):
+            raise ConfigurationError(
+                f"A {type(pipeline).__name__} can't be served; give a Pipeline or LivePipeline."
+            )
+        self.pipeline = pipeline
+        self.name = check_name(name, type(pipeline).__name__) if name else type(pipeline).app_name()
+        self.capacity = pipeline.capacity if capacity is None else capacity
+        if self.capacity < 1:
+            raise ConfigurationError(f"capacity={self.capacity}: a runner takes at least one call at a time.")
+        self.slots = Slots(self.capacity, self.name)
+        self.streams: dict[str, Stream] = {}
+        self.refusal: LivepeerError | None = None
+        self.stopping = False
+        self.ready = asyncio.Event()
+        self.failure: BaseException | None = None
+        self.on_stop: list[Callable[[], Awaitable[None]]] = []
+        self.tls = TLSPolicy()
+        self.orchestrator: str | None = None
+        self._transport: Transport | None = None
+        self._setup: asyncio.Task[None] | None = None
+
+    @property
+    def transport(self) -> Transport:
+        """The HTTP session to the orchestrator; made at first use, on the running loop."""
+        if self._transport is None:
+            self._transport = Transport(tls=self.tls, user_agent=f"livepeer-runner/{__version__}")
+        return self._transport
+
+    def start(self) -> None:
+        """Begin ``setup()``, in a worker thread unless it is ``async``."""
+        self._setup = asyncio.create_task(self._set_up(), name=f"setup of {self.name}")
+
+    async def _set_up(self) -> None:
+        worker = Worker(f"livepeer-runner {self.name} setup")
+        try:
+            if inspect.iscoroutinefunction(self.pipeline.setup):
+                await self.pipeline.setup()
+            else:
+                await worker.call(self.pipeline.setup)
+        except Exception as error:
+            self.failure = error
+            _logger.error(
+                "%s.setup raised %s", type(self.pipeline).__name__, type(error).__name__, exc_info=error
+            )
+        finally:
+            worker.close()
+            self.ready.set()
+
+    async def until_ready(self) -> None:
+        """Wait for ``setup()``; raises `ConfigurationError` when it failed."""
+        await self.ready.wait()
+        if self.failure is not None:
+            raise ConfigurationError(
+                f"{type(self.pipeline).__name__}.setup raised {type(self.failure).__name__}: {self.failure}"
+            ) from self.failure
+
+    @property
+    def status(self) -> Health:
+        """``LOADING`` during setup, ``ERROR`` when it failed or the orchestrator refuses us, ``IDLE`` when
+        nothing runs, else ``OK``."""
+        if not self.ready.is_set():
+            return "LOADING"
+        if self.failure is not None or self.refusal is not None:
+            return "ERROR"
+        return "OK" if self.slots.in_use else "IDLE"
+
+    def health(self) -> dict[str, Any]:
+        """The answer of ``GET /health``."""
+        answer: dict[str, Any] = {
+            "status": self.status,
+            "name": self.name,
+            "capacity": self.capacity,
+            "in_use": self.slots.in_use,
+        }
+        if self.failure is not None:
+            answer["error"] = f"setup raised {type(self.failure).__name__}; the runner's log has the details."
+        elif self.refusal is not None:
+            answer["error"] = self.refusal.message
+        return answer
+
+    async def lease(self, patience: float = 1.0) -> Lease:
+        """A place for a call, for which it waits `patience` seconds; raises `Unavailable` (503) without."""
+        if not self.ready.is_set():
+            raise Unavailable(f"{self.name} is loading.", retry_after=2)
+        if self.failure is not None:
+            raise Unavailable(f"{self.name} could not be set up; see its log.", retry_after=30)
+        if self.stopping:
+            raise Unavailable(f"{self.name} is stopping.", retry_after=5)
+        place = await self.slots.take(patience)
+        if place is None:
+            raise Unavailable(f"All {self.capacity} places of {self.name} are taken.")
+        return place
+
+    async def stop(self) -> None:
+        """End the live sessions and let no new call in."""
+        self.stopping = True
+        await asyncio.gather(*(stream.end("shutdown") for stream in list(self.streams.values())))
+
+    async def aclose(self) -> None:
+        """`stop`, and give everything back."""
+        await self.stop()
+        if self._setup is not None:
+            self._setup.cancel()
+            await asyncio.wait({self._setup})
+        for close in self.on_stop:
+            await close()
+        self.slots.close()
+        if self._transport is not None:
+            await self._transport.aclose()
+            self._transport = None

@@ -1,0 +1,292 @@
+"""One live stream: frames in, through the author's code, frames out; control in, events out; and its end.
+
+It knows channels by their URLs and nothing of who made them, so every live contract can use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from livepeer.trickle.errors import ConfigurationError, LivepeerError, MediaError, TrickleError
+
+from ._calls import as_http_error
+from ._outbox import Outbox
+from ._workers import Lease
+from .live_pipeline import LivePipeline
+
+if TYPE_CHECKING:
+    from livepeer.trickle import Transport
+    from livepeer.trickle.media import MediaOutput, MediaPublish
+
+__all__ = ["ChannelURLs", "LiveStream"]
+
+_logger = logging.getLogger("livepeer.runner")
+
+_DRAIN = 5.0  # seconds in which frames already read are finished when we end the stream ourselves
+_HOOK = 10.0  # seconds that on_stream_stop may take before the rest of the end goes on without it
+_LINGER = 0.5  # seconds between the last bytes and the end of a channel, which empties it: readers catch up
+
+
+@dataclass(frozen=True)
+class ChannelURLs:
+    """The channels of one stream, as the runner reaches them; None for those it doesn't have."""
+
+    media_in: str | None = None
+    media_out: str | None = None
+    control: str | None = None
+    events: str | None = None
+    data: str | None = None
+
+
+class LiveStream:
+    """One live stream.
+
+    Args:
+        pipeline: The pipeline that was set up; the stream works on a copy.
+        urls: Its channels.
+        transport: What reaches them.
+        place: Its place and thread, given back at its end.
+        session_id: Who it is to the orchestrator.
+        idle_timeout: After how many seconds without input it ends; None is never.
+        on_end: Awaited at the very end; tells the orchestrator.
+    """
+
+    def __init__(
+        self,
+        pipeline: LivePipeline,
+        urls: ChannelURLs,
+        *,
+        transport: Transport,
+        place: Lease,
+        session_id: str,
+        idle_timeout: float | None,
+        on_end: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.session_id = session_id
+        self.began_at = time.monotonic()
+        self.pipeline = copy.copy(pipeline)
+        self.pipeline._emitter = self
+        self.reason: str | None = None
+        self._urls = urls
+        self._transport = transport
+        self._place = place
+        self._idle_timeout = idle_timeout
+        self._on_end = on_end
+        self._events = Outbox(urls.events, transport) if urls.events else None
+        self._data = Outbox(urls.data, transport) if urls.data else None
+        self._input: MediaOutput | None = None
+        self._output: MediaPublish | None = None
+        self._asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+        self._active_at = time.monotonic()
+        self._busy = False
+        self._errors = _Errors()
+
+    async def start(self, params: dict[str, Any]) -> None:
+        """Run ``on_stream_start`` and begin; raises `HTTPError` when the author's code refuses or fails."""
+        try:
+            await self._hook(self.pipeline.on_stream_start, self.pipeline.start_params(params))
+            if self._urls.media_in and self._urls.media_out:
+                from livepeer.trickle.media import MediaOutput, MediaPublish
+
+                self._input = MediaOutput(self._urls.media_in, transport=self._transport)
+                self._output = MediaPublish(
+                    self._urls.media_out, transport=self._transport, fps=self.pipeline.fps, start=0
+                )
+        except Exception as error:
+            await self._close_channels(delete=True)
+            self._place.close()
+            raise as_http_error(error, f"{type(self.pipeline).__name__}.on_stream_start") from error
+        self._task = asyncio.create_task(self._run(), name=f"live stream {self.session_id}")
+
+    async def end(self, reason: str) -> None:
+        """End the stream and wait until it has ended.
+
+        ``"released"`` means that its channels are gone already; other reasons let the frames that were
+        read come out, and reach the client as the event ``{"type": "ended", "reason": …}``.
+        """
+        if not self._asked.done():
+            self._asked.set_result(reason)
+        if reason == "released" and not self._released.done():
+            self._released.set_result(None)
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def emit_event(self, data: Any) -> None:
+        """See `LivePipeline.emit_event`."""
+        if self._events is not None:
+            self._events.put(data)
+
+    def emit_data(self, data: Any) -> None:
+        """See `LivePipeline.emit_data`."""
+        if self._data is None:
+            raise ConfigurationError(
+                f"{type(self.pipeline).__name__} has no data channel. Set data = True on the class."
+            )
+        self._data.put(data)
+
+    async def _run(self) -> None:
+        work = [asyncio.create_task(self._read_control())]
+        if self._idle_timeout is not None:
+            work.append(asyncio.create_task(self._watch_idle(self._idle_timeout)))
+        pump = asyncio.create_task(self._pump()) if self._input is not None else None
+        awaited: set[asyncio.Future[Any]] = {self._asked, pump} if pump else {self._asked}
+        try:
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            self.reason = self._asked.result() if self._asked.done() else "input ended"
+            await self._settle(pump)
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
+            await self._finish()
+        finally:
+            for task in (*work, *([pump] if pump else ())):
+                task.cancel()
+            self._place.close()
+            await self._on_end()
+
+    async def _settle(self, pump: asyncio.Task[None] | None) -> None:
+        """Let the frames that were read come out, unless nobody is there to see them."""
+        if pump is None:
+            return
+        if not pump.done() and self.reason != "released":
+            if self._input is not None:
+                await self._input.aclose()
+            await asyncio.wait({pump}, timeout=_DRAIN)
+        pump.cancel()
+        await asyncio.wait({pump})
+        if pump.cancelled() or (error := pump.exception()) is None:
+            return
+        if isinstance(error, TrickleError):
+            self.reason = "released" if self.reason == "input ended" else self.reason
+            _logger.debug("The channels of session %s ended", self.session_id, exc_info=error)
+        else:
+            self.reason = "error"
+            self._report(error if isinstance(error, Exception) else RuntimeError(str(error)), "the stream")
+
+    async def _finish(self) -> None:
+        pipeline, reached = self.pipeline, self.reason != "released"
+        try:
+            await asyncio.wait_for(self._hook(pipeline.on_stream_stop), _HOOK)
+        except Exception as error:
+            self._report(error, f"{type(pipeline).__name__}.on_stream_stop")
+        if reached and self.reason != "input ended":
+            self.emit_event({"type": "ended", "reason": self.reason})
+        await self._close_channels(delete=reached, linger=reached)
+
+    async def _close_channels(self, *, delete: bool, linger: bool = False) -> None:
+        boxes = [box for box in (self._events, self._data) if box is not None]
+        if self._input is not None:
+            with suppress(LivepeerError):
+                await self._input.aclose()
+        if self._output is not None:
+            with suppress(LivepeerError):
+                await (self._output.close(delete=False) if delete else self._output.abort())
+        await asyncio.gather(*(box.flush() for box in boxes))
+        if linger:
+            await asyncio.wait({self._released}, timeout=_LINGER)
+        if delete and self._urls.media_out and self._output is not None:
+            with suppress(LivepeerError, OSError, TimeoutError):
+                async with asyncio.timeout(5):
+                    await (await self._transport.request("DELETE", self._urls.media_out)).release()
+        await asyncio.gather(*(box.close(delete=delete) for box in boxes))
+
+    async def _pump(self) -> None:
+        """Frames in, frames out, one at a time and in order; ends when the input does."""
+        assert self._input is not None
+        assert self._output is not None
+        async with aclosing(self._input.frames(drop=self.pipeline.drop)) as frames:
+            async for frame in frames:
+                self._busy = True
+                try:
+                    result = await self._hook(self.pipeline.process_video, frame)
+                    if result is not None:
+                        timestamp = getattr(result, "timestamp", None)
+                        await self._output.write_frame(
+                            result, timestamp=frame.timestamp if timestamp is None else timestamp
+                        )
+                    self._errors.in_a_row = 0
+                except TrickleError:
+                    raise
+                except Exception as error:
+                    self._report(error, f"{type(self.pipeline).__name__}.process_video", frame.timestamp)
+                    if self._errors.in_a_row >= self.pipeline.max_errors:
+                        raise MediaError(f"{self._errors.in_a_row} frames in a row failed.") from error
+                finally:
+                    self._busy = False
+                    self._active_at = time.monotonic()
+
+    async def _read_control(self) -> None:
+        if self._urls.control is None:
+            return
+        from livepeer.trickle import ChannelReader
+
+        reader = ChannelReader(self._urls.control, transport=self._transport)
+        try:
+            async for message in reader:
+                self._active_at = time.monotonic()
+                if message == {"keep": "alive"}:
+                    continue
+                try:
+                    await self._hook(self.pipeline.on_params_update, self.pipeline.update_params(message))
+                except Exception as error:
+                    self._report(error, f"{type(self.pipeline).__name__}.on_params_update")
+        except TrickleError:
+            _logger.debug("The control channel of session %s ended", self.session_id, exc_info=True)
+        finally:
+            await reader.aclose()
+
+    async def _watch_idle(self, timeout: float) -> None:
+        left = timeout
+        while left > 0:
+            await asyncio.sleep(left)
+            # A frame in the works isn't silence: the first one may compile a model.
+            left = timeout if self._busy else self._active_at + timeout - time.monotonic()
+        if not self._asked.done():
+            self._asked.set_result("idle")
+
+    async def _hook(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the author's: on the loop when it is async, else on this stream's thread."""
+        if inspect.iscoroutinefunction(method):
+            return await method(*arguments)
+        return await self._place.worker.call(method, *arguments)
+
+    def _report(self, error: Exception, where: str, timestamp: float | None = None) -> None:
+        """Tell the client, at most once a second, and the log."""
+        count = self._errors.add()
+        if not count:
+            return
+        details = as_http_error(error, where).body()["error"]
+        if isinstance(error, MediaError):
+            details["message"] = error.message
+        if timestamp is not None:
+            details["timestamp"] = timestamp
+        self.emit_event({"type": "error", "error": details, "count": count})
+
+
+class _Errors:
+    """Counts errors, and says when one is due to be reported."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self._unreported = 0
+        self._reported_at = float("-inf")
+
+    def add(self) -> int:
+        """Count one; the number to report now, 0 for not yet."""
+        self.in_a_row += 1
+        self._unreported += 1
+        if time.monotonic() - self._reported_at < 1:
+            return 0
+        self._reported_at = time.monotonic()
+        count, self._unreported = self._unreported, 0
+        return count

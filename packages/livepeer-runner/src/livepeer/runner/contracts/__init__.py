@@ -1,0 +1,1 @@
+"""How live streams begin and end, one module per contract."""

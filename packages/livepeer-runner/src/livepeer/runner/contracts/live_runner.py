@@ -1,0 +1,218 @@
+"""A stream inside a session of a persistent live runner.
+
+The client opens a session at the orchestrator and posts ``{"model_id"?, "params"?, "gateway_request_id"?,
+"stream_id"?}`` to the runner through it. The runner asks the orchestrator for trickle channels, with the
+address and token that came in headers, and answers ``{"manifest_id", "publish_url"?, "subscribe_url"?,
+"control_url", "events_url", "data_url"?}``. Source: go-livepeer v0.9.1, ``doc/live-runner.md`` and
+``server/ai_http.go``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from yarl import URL
+
+from .._parameters import validation_error
+from .._stream import ChannelURLs, LiveStream
+from ..errors import HTTPError
+from ..live_pipeline import LivePipeline
+
+if TYPE_CHECKING:
+    from .._host import Host
+
+__all__ = ["LiveRequest", "LiveRunnerContract"]
+
+_logger = logging.getLogger("livepeer.runner")
+
+_PATIENCE = 3.0  # seconds to wait for a place: the stream before may be saying its last words
+_MEDIA, _JSON = "video/MP2T", "application/json"
+
+
+class LiveRequest(BaseModel):
+    """The body that starts a stream."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str | None = None
+    params: dict[str, Any] | None = None
+    gateway_request_id: str | None = None
+    stream_id: str | None = None
+
+
+class LiveRunnerContract:
+    """The live-runner sessions of one host.
+
+    Args:
+        host: The host of the pipeline.
+        pipeline: The pipeline.
+        idle_timeout: After how many seconds without input a stream is ended; None is never. An orchestrator
+            without payments never ends a session by itself, so a crashed client would hold its place.
+    """
+
+    def __init__(self, host: Host, pipeline: LivePipeline, *, idle_timeout: float | None) -> None:
+        self._host = host
+        self._pipeline = pipeline
+        self._idle_timeout = idle_timeout
+        self._starting: set[str] = set()
+
+    async def start(self, request: Request) -> Response:
+        """Answer ``POST /live``; raises `HTTPError`."""
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=499)
+        try:
+            asked = LiveRequest.model_validate_json(body.strip() or b"{}")
+        except ValidationError as error:
+            raise validation_error(error) from None
+        self._pipeline.start_params(asked.params or {})  # before anything is made for it
+        session = _Session.of(request, self._host)
+        if session.id in self._host.streams or session.id in self._starting:
+            raise HTTPError(409, f"Session {session.id} has a stream already; open a session for each.")
+        self._starting.add(session.id)
+        try:
+            place = await self._host.lease(_PATIENCE)
+        except BaseException:
+            self._starting.discard(session.id)
+            raise
+        try:
+            channels = await session.create_channels(_wanted(self._pipeline))
+        except BaseException:
+            place.close()
+            raise
+        finally:
+            self._starting.discard(session.id)
+        stream = LiveStream(
+            self._pipeline,
+            ChannelURLs(
+                media_in=_inner(channels, "in"),
+                media_out=_inner(channels, "out"),
+                control=_inner(channels, "control"),
+                events=_inner(channels, "events"),
+                data=_inner(channels, "data"),
+            ),
+            transport=self._host.transport,
+            place=place,
+            session_id=session.id,
+            idle_timeout=self._idle_timeout,
+            on_end=lambda: self._ended(session),
+        )
+        self._host.streams[session.id] = stream
+        try:
+            await stream.start(asked.params or {})
+        except BaseException:
+            await self._ended(session)  # its channels are over, so another try needs another session
+            raise
+        answer = {
+            "manifest_id": session.id,
+            "publish_url": _outer(channels, "in"),
+            "subscribe_url": _outer(channels, "out"),
+            "control_url": _outer(channels, "control"),
+            "events_url": _outer(channels, "events"),
+            "data_url": _outer(channels, "data"),
+        }
+        return JSONResponse({key: value for key, value in answer.items() if value})
+
+    async def aclose(self) -> None:
+        """End every stream."""
+        await asyncio.gather(*(stream.end("shutdown") for stream in list(self._host.streams.values())))
+
+    async def _ended(self, session: _Session) -> None:
+        self._host.streams.pop(session.id, None)
+        await session.stop()
+
+
+def _wanted(pipeline: LivePipeline) -> dict[str, str]:
+    names = {"control": _JSON, "events": _JSON}
+    if pipeline.has_video():
+        names = {"in": _MEDIA, "out": _MEDIA} | names
+    if pipeline.has_data():
+        names["data"] = _JSON
+    return names
+
+
+def _outer(channels: dict[str, dict[str, Any]], name: str) -> str | None:
+    return channels[name]["url"] if name in channels else None
+
+
+def _inner(channels: dict[str, dict[str, Any]], name: str) -> str | None:
+    """The URL for this side: an orchestrator may have an address that only its runners reach."""
+    return (channels[name].get("internal_url") or channels[name]["url"]) if name in channels else None
+
+
+class _Session:
+    """The orchestrator's side of one session: its callbacks, with the session's token."""
+
+    def __init__(self, host: Host, session_id: str, token: str, control: str) -> None:
+        self.id = session_id
+        self._transport = host.transport
+        self._token = token
+        self._controls = [control.rstrip("/")]
+        if host.orchestrator:
+            # The header has the public address, which a runner inside a container may not reach.
+            inner = str(URL(host.orchestrator).join(URL(URL(control).raw_path, encoded=True))).rstrip("/")
+            self._controls += [inner] if inner not in self._controls else []
+
+    @classmethod
+    def of(cls, request: Request, host: Host) -> _Session:
+        """The session that a request came through, from its headers; raises `HTTPError` (400) without."""
+        found = [request.headers.get(f"livepeer-session-{name}", "") for name in ("id", "token", "control")]
+        if not all(found) or not found[2].startswith(("http://", "https://")):
+            raise HTTPError(
+                400,
+                "A stream starts inside a session of an orchestrator, which adds the headers "
+                "Livepeer-Session-Id, Livepeer-Session-Token and Livepeer-Session-Control: open a session "
+                "there, and post to its app_url.",
+            )
+        return cls(host, *found)
+
+    async def create_channels(self, wanted: dict[str, str]) -> dict[str, dict[str, Any]]:
+        """Ask for channels; what came back, by name. Raises `HTTPError` (502)."""
+        body = {"channels": [{"name": name, "mime_type": kind} for name, kind in wanted.items()]}
+        status, content = await self._post("channels", body)
+        listed = content.get("channels") if isinstance(content, dict) else None
+        channels = {item["name"]: item for item in listed or () if isinstance(item, dict) and item.get("url")}
+        if status >= 300 or not channels.keys() >= wanted.keys():
+            raise HTTPError(
+                502, f"The orchestrator gave no channels for session {self.id}: it answered {status}."
+            )
+        return channels
+
+    async def stop(self) -> None:
+        """Release the session, so that its place is free although the client may have vanished."""
+        try:
+            status, _ = await self._post("stop", None)
+            _logger.debug("Session %s stopped: %d", self.id, status)  # 404: the client was first
+        except HTTPError:
+            _logger.debug("Session %s could not be stopped", self.id, exc_info=True)
+
+    async def _post(self, path: str, body: Any) -> tuple[int, Any]:
+        headers = {"Livepeer-Session-Token": self._token}
+        options = {"json": body} if body is not None else {}
+        failure: Exception | None = None
+        for control in list(self._controls):
+            try:
+                async with (
+                    asyncio.timeout(10),
+                    self._transport.request(
+                        "POST", f"{control}/{path}", headers=headers, **options
+                    ) as response,
+                ):
+                    try:
+                        content = await response.json(content_type=None)
+                    except ValueError:
+                        content = None
+                    self._controls = [control]
+                    return response.status, content
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                failure = error
+        raise HTTPError(
+            502, f"The orchestrator's session callback can't be reached: {type(failure).__name__}."
+        ) from failure

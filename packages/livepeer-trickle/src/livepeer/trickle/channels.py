@@ -1,0 +1,176 @@
+"""Channels of JSON messages, as control and events are: one message to a segment, or JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from typing import Any
+
+from .errors import TrickleError
+from .messages import MessageDecoder
+from .publisher import SegmentWriter, TricklePublisher
+from .subscriber import SegmentReader, TrickleSubscriber
+from .transport import Transport
+
+__all__ = ["ChannelReader", "ChannelWriter", "JSONLReader", "JSONLWriter"]
+
+_logger = logging.getLogger("livepeer.trickle")
+_LINGER = 0.25  # seconds in which readers can fetch the last messages before the server forgets them
+_ROLL_AFTER = 60.0  # seconds; a channel without a new segment for 5 minutes is swept
+_ROLL_SIZE = 1024 * 1024  # bytes
+
+
+class ChannelWriter:
+    """Writes JSON messages to a channel, one to a segment.
+
+    The server keeps five segments, so a reader can miss some of a burst; `JSONLWriter` has no such limit.
+
+    Args:
+        url: The channel's URL.
+        transport: The HTTP session to use; the writer makes and closes its own when absent.
+    """
+
+    def __init__(self, url: str, *, transport: Transport | None = None) -> None:
+        self._publisher = TricklePublisher(url, transport=transport, mime_type="application/json")
+        self._lock = asyncio.Lock()
+        self._written_at = float("-inf")
+        self.url = self._publisher.url
+
+    async def write(self, message: Any) -> None:
+        """Write one message (a JSON value), and wait until the server has it.
+
+        Raises:
+            TrickleError: The message can't be written as JSON.
+            ChannelNotFound: There is no such channel.
+            ChannelClosed: The channel ended.
+            TrickleConnectionError: The server can't be reached.
+        """
+        data = _encode(message)
+        async with self._lock:
+            await self._write(data)
+            self._written_at = time.monotonic()
+
+    async def close(self, *, delete: bool = True) -> None:
+        """End the channel, a quarter of a second after the last message: ending it discards what is unread.
+
+        Args:
+            delete: Whether to end the channel for everybody; otherwise it only isn't written any more.
+        """
+        async with self._lock:
+            linger = self._written_at + _LINGER - time.monotonic()
+            await self._publisher.close(delete=delete, linger=max(linger, 0.0))
+
+    async def __aenter__(self) -> ChannelWriter:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        await self.close()
+
+    async def _write(self, data: bytes) -> None:
+        await self._publisher.write(data)
+
+
+class JSONLWriter(ChannelWriter):
+    """Writes JSON messages to a channel as lines of one long segment (a new one each minute, or MiB).
+
+    A message is on its way when `write` returns; that the server has it is only known at `close`.
+    """
+
+    def __init__(self, url: str, *, transport: Transport | None = None) -> None:
+        super().__init__(url, transport=transport)
+        self._segment: SegmentWriter | None = None
+        self._began_at = 0.0
+        self._size = 0
+
+    async def _write(self, data: bytes) -> None:
+        if self._segment is not None and (
+            time.monotonic() - self._began_at >= _ROLL_AFTER or self._size >= _ROLL_SIZE
+        ):
+            segment, self._segment = self._segment, None
+            await segment.close()
+        if self._segment is None:
+            self._segment = self._publisher.segment()
+            self._began_at, self._size = time.monotonic(), 0
+        try:
+            await self._segment.write(data)
+        except BaseException:
+            segment, self._segment = self._segment, None
+            await segment.abort()
+            raise
+        self._size += len(data)
+
+
+class ChannelReader:
+    """Reads JSON messages from a channel: ``async for message in reader`` (or ``in reader()``).
+
+    Takes one message to a segment and JSON lines alike. The iteration ends normally with the channel, and
+    raises as `TrickleSubscriber` does. What is no JSON is left out and counted in `malformed`.
+
+    Args:
+        url: The channel's URL.
+        transport: The HTTP session to use; the reader makes and closes its own when absent.
+        start: The number of the first segment, or -1 for the one written next, or -2 for the newest.
+    """
+
+    def __init__(self, url: str, *, transport: Transport | None = None, start: int = 0) -> None:
+        self._subscriber = TrickleSubscriber(url, transport=transport, start=start)
+        self.url = self._subscriber.url
+        self.malformed = 0
+        self._ready: deque[Any] = deque()
+        self._segment: SegmentReader | None = None
+        self._decoder = MessageDecoder()
+
+    @property
+    def missed(self) -> int:
+        """How many segments fell out of the server's ring before they were read."""
+        return self._subscriber.missed
+
+    def __call__(self) -> ChannelReader:
+        """The reader itself, so that ``session.events`` and ``session.events()`` read the same."""
+        return self
+
+    def __aiter__(self) -> ChannelReader:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._ready:
+            if self._segment is None:
+                self._segment, self._decoder = await anext(self._subscriber), MessageDecoder()
+            chunk = await anext(self._segment, None)
+            if chunk is not None:
+                self._ready.extend(self._decoder.feed(chunk))
+                continue
+            self._ready.extend(self._decoder.finish())
+            if self._decoder.malformed:
+                self.malformed += self._decoder.malformed
+                _logger.debug("segment %d of %s holds no JSON", self._segment.seq, self.url)
+            self._segment = None
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Stop reading and close the connections."""
+        await self._subscriber.aclose()
+
+    async def __aenter__(self) -> ChannelReader:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+
+class JSONLReader(ChannelReader):
+    """Reads JSON lines: what `ChannelReader` does, under the name that goes with `JSONLWriter`."""
+
+
+def _encode(message: Any) -> bytes:
+    try:
+        return (
+            json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TrickleError(
+            f"A message must be a JSON value, which {type(message).__name__} is not: {error}"
+        ) from error

@@ -1,0 +1,121 @@
+"""The tables of MPEG-TS: which streams there are, and what is in them (PAT and PMT)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+__all__ = ["SectionReader", "Stream", "parse_pat", "parse_pmt"]
+
+_PAT, _PMT = 0x00, 0x02
+_CODECS: dict[int, tuple[Literal["video", "audio"], str]] = {
+    0x01: ("video", "mpeg1video"),
+    0x02: ("video", "mpeg2video"),
+    0x03: ("audio", "mp3"),
+    0x04: ("audio", "mp3"),
+    0x0F: ("audio", "aac"),
+    0x10: ("video", "mpeg4"),
+    0x11: ("audio", "aac_latm"),
+    0x1B: ("video", "h264"),
+    0x24: ("video", "hevc"),
+    0x81: ("audio", "ac3"),
+}
+
+
+class Stream(NamedTuple):
+    """An elementary stream that the PMT names."""
+
+    kind: Literal["video", "audio"]
+    codec: str
+
+
+class SectionReader:
+    """Puts the sections of one table together; passes on new ones whose checksum is right."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._last = b""
+
+    def feed(self, payload: bytes, *, start: bool) -> list[bytes]:
+        """Take the next payload of the table's stream; return complete sections."""
+        sections: list[bytes] = []
+        if start:
+            if not payload:
+                return sections
+            pointer = payload[0]
+            sections += self._take(payload[1 : 1 + pointer])
+            self._data = b""
+            payload = payload[1 + pointer :]
+            self._data = payload[:1]
+            payload = payload[1:]
+        elif not self._data:
+            return sections
+        return sections + self._take(payload)
+
+    def _take(self, data: bytes) -> list[bytes]:
+        if not self._data:
+            return []
+        self._data += data
+        sections: list[bytes] = []
+        while len(self._data) >= 3 and self._data[0] != 0xFF:
+            size = 3 + ((self._data[1] & 0x0F) << 8 | self._data[2])
+            if len(self._data) < size:
+                return sections
+            section, self._data = self._data[:size], self._data[size:]
+            if section != self._last and _crc(section) == 0:
+                self._last = section
+                sections.append(section)
+        if self._data[:1] == b"\xff":
+            self._data = b""
+        return sections
+
+
+def parse_pat(section: bytes) -> set[int]:
+    """The PIDs of the PMTs that a PAT names."""
+    pids = set()
+    if section[0] == _PAT:
+        for position in range(8, len(section) - 7, 4):
+            program = section[position] << 8 | section[position + 1]
+            if program:  # 0 is the network's own table
+                pids.add((section[position + 2] & 0x1F) << 8 | section[position + 3])
+    return pids
+
+
+def parse_pmt(section: bytes) -> dict[int, Stream]:
+    """The streams that a PMT names, by PID; those that are neither sound nor picture are left out."""
+    streams: dict[int, Stream] = {}
+    if section[0] != _PMT or len(section) < 16:
+        return streams
+    position = 12 + ((section[10] & 0x0F) << 8 | section[11])
+    end = len(section) - 4
+    while position + 5 <= end:
+        kind = section[position]
+        pid = (section[position + 1] & 0x1F) << 8 | section[position + 2]
+        size = (section[position + 3] & 0x0F) << 8 | section[position + 4]
+        descriptors = section[position + 5 : position + 5 + size]
+        if kind in _CODECS:
+            streams[pid] = Stream(*_CODECS[kind])
+        elif kind == 0x06 and b"\x05\x04Opus" in descriptors:
+            streams[pid] = Stream("audio", "opus")
+        position += 5 + size
+    return streams
+
+
+def _crc(data: bytes) -> int:
+    """CRC-32/MPEG-2, which is 0 over a section together with its checksum."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC_TABLE[crc >> 24 ^ byte]
+    return crc
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for index in range(256):
+        crc = index << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+        table.append(crc)
+    return table
+
+
+_CRC_TABLE = _crc_table()

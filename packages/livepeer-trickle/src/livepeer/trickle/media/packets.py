@@ -1,0 +1,54 @@
+"""Encoded media as it travels: one access unit with its time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import av
+
+__all__ = ["CLOCK", "WRAP", "Packet"]
+
+CLOCK = 90_000
+"""Ticks per second of MPEG-TS timestamps."""
+WRAP = 1 << 33
+"""The number of ticks after which they begin anew: 26.5 hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """An encoded picture or a piece of sound, as one PES packet brought it.
+
+    Attributes:
+        kind: What it is.
+        codec: libavcodec's name of the codec, as ``"h264"``; ``"unknown"`` when the tables name none.
+        data: The bytes: Annex B for H.264, ADTS for AAC.
+        pts: When to show it, in ticks of 1/90000 s, counted on where the 33 bits wrap; None if not given.
+        dts: When to decode it, likewise.
+        is_keyframe: Whether decoding can begin here.
+        discontinuity: Whether something before it was lost.
+        pid: The number of its stream.
+    """
+
+    kind: Literal["video", "audio"]
+    codec: str
+    data: bytes
+    pts: int | None
+    dts: int | None
+    is_keyframe: bool
+    discontinuity: bool = False
+    pid: int = 0
+
+    @property
+    def timestamp(self) -> float | None:
+        """When to show it, in seconds."""
+        return None if self.pts is None else self.pts / CLOCK
+
+    def to_av(self) -> Any:
+        """The packet as PyAV's, in ticks of 1/90000 s."""
+        packet: Any = av.Packet(self.data)
+        packet.time_base = Fraction(1, CLOCK)
+        packet.pts = self.pts
+        packet.dts = self.dts
+        return packet

@@ -1,0 +1,114 @@
+"""One source, any number of readers at once, each with a queue of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from ..errors import LivepeerError
+from .queues import BoundedQueue
+
+__all__ = ["Fan", "MediaReader"]
+
+T = TypeVar("T")
+
+
+class Fan(Generic[T]):
+    """Passes items on to every reader.
+
+    Args:
+        join: Called when a reader asks for its first item; returns the items it begins with.
+    """
+
+    def __init__(self, join: Callable[[], Iterable[T]]) -> None:
+        self._join = join
+        self._queues: list[BoundedQueue[T]] = []
+        self._dropped = 0  # by readers that are gone
+        self._ended = False
+        self._error: Exception | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Items that readers were too slow for, over all readers."""
+        return self._dropped + sum(queue.dropped for queue in self._queues)
+
+    async def put(self, item: T) -> None:
+        """Pass an item on, when each reader that drops nothing has room for it."""
+        for queue in tuple(self._queues):
+            await queue.put(item)
+
+    def end(self, error: Exception | None = None) -> None:
+        """End every reader, present and future, after what is on its way to it."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            for queue in self._queues:
+                queue.end(error)
+
+    def reader(self, queue: BoundedQueue[T]) -> MediaReader[T]:
+        """A new reader with this queue."""
+        return MediaReader(self, queue)
+
+    def add(self, queue: BoundedQueue[T]) -> None:
+        """A reader asks for its first item."""
+        if self._ended:
+            queue.end(self._error)
+            return
+        for item in self._join():
+            queue.push(item)
+        self._queues.append(queue)
+
+    def remove(self, queue: BoundedQueue[T]) -> None:
+        """A reader is gone."""
+        if queue in self._queues:
+            self._queues.remove(queue)
+            self._dropped += queue.dropped
+        queue.discard()
+
+
+class MediaReader(Generic[T]):
+    """An asynchronous iterator over what comes in.
+
+    It takes part from its first item on until it is closed, or ends, or is let go (a ``break`` out of an
+    ``async for`` over an unnamed one).
+    """
+
+    def __init__(self, fan: Fan[T], queue: BoundedQueue[T]) -> None:
+        self._fan = fan
+        self._queue = queue
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def dropped(self) -> int:
+        """How many items this reader was too slow for."""
+        return self._queue.dropped
+
+    def __aiter__(self) -> MediaReader[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._fan.add(self._queue)
+        try:
+            return await self._queue.get()
+        except (StopAsyncIteration, LivepeerError):
+            self._fan.remove(self._queue)
+            raise
+
+    async def aclose(self) -> None:
+        """Take no further part."""
+        self._loop = asyncio.get_running_loop()
+        self._fan.remove(self._queue)
+
+    async def __aenter__(self) -> MediaReader[T]:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed() and not self._queue.ended:
+            # Any thread may collect it; whoever waits for room in its queue must not wait for ever.
+            loop.call_soon_threadsafe(self._fan.remove, self._queue)

@@ -1,0 +1,269 @@
+"""Reading a trickle channel: a GET for each segment, and one ahead for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import aiohttp
+
+from ._wire import BROKEN, Endpoint, connection_error, is_final, is_refused
+from .errors import ChannelNotFound, ConfigurationError, TrickleConnectionError, TrickleError
+from .protocol import CURRENT, Ask, End, Fail, ReaderState, Take
+from .transport import Transport
+
+__all__ = ["SegmentReader", "TrickleSubscriber"]
+
+_logger = logging.getLogger("livepeer.trickle")
+
+
+class TrickleSubscriber:
+    """Reads the segments of one channel: ``async for segment in subscriber``.
+
+    The iteration ends normally when the channel does. A connection that breaks is made again, and goes on
+    where it broke; a segment that fell out of the server's ring of five meanwhile is counted in `missed`.
+    At its end, or after an error, the subscriber is closed; one that is left earlier wants `aclose`.
+
+    Args:
+        url: The channel's URL.
+        transport: The HTTP session to use; the subscriber makes and closes its own when absent.
+        start: The number of the first segment, or -1 for the one written next, or -2 for the newest.
+
+    The iteration raises:
+        ChannelNotFound: There was no such channel from the beginning.
+        TrickleConnectionError: The server can't be reached (any more).
+        TrickleError: The server answered what no trickle server answers.
+    """
+
+    def __init__(self, url: str, *, transport: Transport | None = None, start: int = 0) -> None:
+        if start < CURRENT:
+            raise ConfigurationError(
+                f"start={start}: it is a segment's number, or -1 (the next one), or -2 (the current one)."
+            )
+        self._endpoint = Endpoint(url, transport)
+        self.url = self._endpoint.url
+        self._state = ReaderState(start)
+        self._segment: SegmentReader | None = None
+        self._ahead: _Request | None = None
+        self._taken: tuple[Take, aiohttp.ClientResponse] | None = None
+        self._over = False
+
+    @property
+    def missed(self) -> int:
+        """How many segments fell out of the ring before they were read (to their end)."""
+        return self._state.missed
+
+    def __aiter__(self) -> TrickleSubscriber:
+        return self
+
+    async def __anext__(self) -> SegmentReader:
+        """The next segment; what was not read of the one before is skipped."""
+        if self._segment is not None:
+            self._segment._abandon()
+            self._segment = None
+        taken, self._taken = self._taken, None
+        if taken is None and not self._over:
+            try:
+                taken = await self._take()
+            except TrickleError:
+                await self.aclose()
+                raise
+        if taken is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        take, response = taken
+        self._segment = SegmentReader(self, take, response)
+        return self._segment
+
+    async def aclose(self) -> None:
+        """Stop reading and close the connections. The channel goes on without this reader."""
+        self._over = True
+        if self._segment is not None:
+            self._segment._abandon()
+            self._segment = None
+        if self._taken is not None:
+            self._taken[1].close()
+            self._taken = None
+        await self._forget_ahead()
+        await self._endpoint.aclose()
+
+    async def __aenter__(self) -> TrickleSubscriber:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def _take(self) -> tuple[Take, aiohttp.ClientResponse] | None:
+        """The next response that is a segment, when its first byte is there; None at the end."""
+        error: BaseException | None = None
+        while True:
+            request, self._ahead = self._ahead or self._ask(), None
+            try:
+                response = await request.response()
+            except BROKEN as broken:
+                error = broken
+                _logger.debug("GET %s: %r", request.url, broken)
+                if is_final(broken):
+                    raise connection_error("GET", request.url, broken) from broken
+                action: Ask | End | Fail = self._state.on_break(
+                    elapsed=request.lifetime, refused=is_refused(broken)
+                )
+            else:
+                decision = self._state.on_response(response.status, response.headers)
+                if isinstance(decision, Take):
+                    # The server lets a reader wait for the segment after one that was begun.
+                    self._ahead = self._ask()
+                    return decision, response
+                action = decision
+                await _finish(response)
+            if isinstance(action, End):
+                if action.found:
+                    return None
+                raise ChannelNotFound(f"There is no channel {self.url}: it is over, or never was.")
+            if isinstance(action, Fail):
+                raise self._failure(action, request.url, error)
+            await asyncio.sleep(action.delay)
+
+    async def _again(self, received: int, error: BaseException) -> tuple[Take, aiohttp.ClientResponse] | None:
+        """Go on with the segment whose connection broke after `received` bytes; None at the end."""
+        await self._forget_ahead()
+        action = self._state.on_break(received)
+        if isinstance(action, Fail):
+            raise self._failure(action, self.url, error)
+        await asyncio.sleep(action.delay)
+        return await self._take()
+
+    def _ask(self) -> _Request:
+        return _Request(self._endpoint, f"{self.url}/{self._state.want}")
+
+    async def _forget_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            await ahead.aclose()
+
+    def _failure(self, action: Fail, url: str, error: BaseException | None) -> TrickleError:
+        if not action.connection:
+            return TrickleError(f"GET {url}: {action.reason}.")
+        detail = f" ({error})" if error is not None and str(error) else ""
+        return TrickleConnectionError(f"GET {url}: {action.reason}{detail}.", retryable=True)
+
+
+class SegmentReader:
+    """One segment, readable while it is being written: ``async for chunk in segment``.
+
+    Attributes:
+        seq: The segment's number.
+        content_type: The channel's content type.
+        truncated: Whether the connection broke and the rest of the segment could not be had.
+    """
+
+    def __init__(self, subscriber: TrickleSubscriber, take: Take, response: aiohttp.ClientResponse) -> None:
+        self.seq = take.seq
+        self.content_type = response.headers.get("Content-Type", "application/octet-stream")
+        self.truncated = False
+        self._subscriber = subscriber
+        self._response: aiohttp.ClientResponse | None = response
+        self._skip = take.skip
+        self._received = 0
+
+    def __aiter__(self) -> SegmentReader:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while self._response is not None:
+            try:
+                chunk: bytes = await self._response.content.readany()
+            except BROKEN as error:
+                self._response.close()
+                self._response = None
+                await self._resume(error)
+                continue
+            if not chunk:
+                self._response.release()
+                self._response = None
+                self._subscriber._state.on_segment_end()
+                break
+            if self._skip:
+                skipped = min(self._skip, len(chunk))
+                self._skip -= skipped
+                chunk = chunk[skipped:]
+            if chunk:
+                self._received += len(chunk)
+                return chunk
+        raise StopAsyncIteration
+
+    async def read(self) -> bytes:
+        """The rest of the segment, when it is complete."""
+        return b"".join([chunk async for chunk in self])
+
+    async def _resume(self, error: BaseException) -> None:
+        _logger.debug("segment %d of %s broke: %r", self.seq, self._subscriber.url, error)
+        try:
+            taken = await self._subscriber._again(self._received, error)
+        except TrickleError:
+            await self._subscriber.aclose()
+            raise
+        if taken is None:
+            self.truncated = self._subscriber._over = True
+            return
+        take, response = taken
+        if take.seq == self.seq:
+            self._response, self._skip = response, take.skip
+            return
+        self.truncated = True
+        self._subscriber._taken = taken
+
+    def _abandon(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+            self._subscriber._state.on_segment_end()
+
+
+class _Request:
+    """A GET under way. Its task returns an error instead of raising it, so that a forgotten one is silent."""
+
+    def __init__(self, endpoint: Endpoint, url: str) -> None:
+        self.url = url
+        self.lifetime = 0.0  # seconds from the request to its answer, or to its failure
+        self._task = asyncio.create_task(self._get(endpoint), name="trickle-get")
+
+    async def response(self) -> aiohttp.ClientResponse:
+        """Wait for the response's headers, which come with its first byte."""
+        try:
+            result = await self._task
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    async def aclose(self) -> None:
+        """Give the request up, whether or not it was answered."""
+        self._task.cancel()
+        for result in await asyncio.gather(self._task, return_exceptions=True):
+            if isinstance(result, aiohttp.ClientResponse):
+                result.close()
+
+    async def _get(self, endpoint: Endpoint) -> aiohttp.ClientResponse | BaseException:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            response: aiohttp.ClientResponse = await endpoint.request("GET", self.url)
+            return response
+        except BROKEN as error:
+            return error
+        finally:
+            self.lifetime = loop.time() - began
+
+
+async def _finish(response: aiohttp.ClientResponse) -> None:
+    """Read an answer that isn't a segment, so that its connection can be used again."""
+    try:
+        await response.read()
+    except BROKEN:
+        response.close()
+    except asyncio.CancelledError:
+        response.close()
+        raise

@@ -1,0 +1,222 @@
+"""HTTP as Livepeer's peers need it: one session per event loop, certificates pinned at first use.
+
+Orchestrators make a certificate for themselves at every start, with an empty subject, so a name can't be
+verified. What can be: that the orchestrator of this call is the one of the last call. `TLSPolicy` keeps that
+memory, for any number of event loops and threads; `Transport` is one aiohttp session which follows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+import weakref
+from typing import Any, Literal
+
+import aiohttp
+from yarl import URL
+
+from ._version import __version__
+from .errors import ConfigurationError
+
+__all__ = ["CertificateChanged", "TLSMode", "TLSPolicy", "Transport", "hang_up"]
+
+TLSMode = Literal["pin", "pin-strict", "verify", "insecure"]
+
+_logger = logging.getLogger("livepeer.trickle")
+_GOODBYE = 1.0  # seconds for sockets to close
+_REPIN_INTERVAL = 60.0  # seconds between two accepted changes of one host's certificate
+
+
+class CertificateChanged(aiohttp.ServerFingerprintMismatch):
+    """The peer's certificate is not the pinned one; the connection was closed before a request was sent."""
+
+
+class TLSPolicy:
+    """Which certificates of orchestrators are accepted, remembered per host and port.
+
+    Args:
+        mode: ``"pin"`` accepts a certificate at first use and, after a change, the changed one for calls
+            that begin later (once a minute per host at most). ``"pin-strict"`` refuses a changed certificate
+            until the process restarts. ``"verify"`` is the ordinary verification against the system's
+            certificate authorities or `ca`. ``"insecure"`` checks nothing.
+        ca: The path of a PEM file with the authorities to trust, for ``"verify"``.
+    """
+
+    def __init__(self, mode: TLSMode = "pin", *, ca: str | None = None) -> None:
+        if mode not in ("pin", "pin-strict", "verify", "insecure"):
+            raise ConfigurationError(
+                f"tls={mode!r} is unknown; it is one of 'pin', 'pin-strict', 'verify' and 'insecure'."
+            )
+        self.mode: TLSMode = mode
+        self.ca = ca
+        self._lock = threading.Lock()
+        self._pins: dict[tuple[str, int], _Pin] = {}
+        self._verified: ssl.SSLContext | None = None
+
+    def ssl_for(self, url: URL) -> ssl.SSLContext | aiohttp.Fingerprint | bool:
+        """The value of aiohttp's ``ssl=`` for a request to this URL."""
+        if self.mode == "insecure":
+            return False
+        if self.mode == "verify":
+            if self._verified is None:
+                self._verified = ssl.create_default_context(cafile=self.ca)
+            return self._verified
+        key = (url.host or "", url.port or 443)
+        with self._lock:
+            return self._pins.setdefault(key, _Pin(key, strict=self.mode == "pin-strict"))
+
+    def pinned(self, host: str, port: int) -> bytes | None:
+        """The SHA-256 digest of the certificate pinned for a host and port, if there is one."""
+        pin = self._pins.get((host, port))
+        return pin.digest if pin else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"mode": self.mode, "ca": self.ca}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["mode"], ca=state["ca"])  # type: ignore[misc]
+
+
+class _Pin(aiohttp.Fingerprint):
+    """The certificate of one host and port, learned from the first connection.
+
+    aiohttp calls `check` when the handshake is over and before it writes a request, and closes the
+    connection when `check` raises: a changed certificate is noticed before a byte of the request.
+    """
+
+    def __init__(self, key: tuple[str, int], *, strict: bool) -> None:
+        super().__init__(b"\0" * 32)
+        self._key = key
+        self._strict = strict
+        self._lock = threading.Lock()
+        self._repinned_at = float("-inf")
+        self.digest: bytes | None = None
+
+    def check(self, transport: asyncio.Transport) -> None:
+        """Learn the certificate at first use; raise `CertificateChanged` when it is another one."""
+        ssl_object = transport.get_extra_info("ssl_object")
+        if ssl_object is None:
+            return
+        found = hashlib.sha256(ssl_object.getpeercert(binary_form=True)).digest()
+        with self._lock:
+            if self.digest is None:
+                self.digest = found
+            if found == self.digest:
+                return
+            pinned, self_healing = self.digest, not self._strict
+            if self_healing and time.monotonic() - self._repinned_at >= _REPIN_INTERVAL:
+                self.digest = found
+                self._repinned_at = time.monotonic()
+                _logger.warning(
+                    "The certificate of %s:%d changed from %s to %s; orchestrators make one at each start.",
+                    *self._key,
+                    pinned.hex(),
+                    found.hex(),
+                )
+        raise CertificateChanged(pinned, found, *self._key)
+
+
+class Transport:
+    """One HTTP session of the running event loop: no cookies, no netrc, no redirects, no limits.
+
+    A cookie jar would carry one worker's cookie to the next, ``trust_env`` would send passwords from
+    ``~/.netrc``, and aiohttp's limit of 100 connections would let the 101st long poll wait in silence.
+
+    Args:
+        tls: Which certificates to accept; first-use pinning when absent.
+        user_agent: What requests call themselves.
+    """
+
+    def __init__(self, *, tls: TLSPolicy | None = None, user_agent: str | None = None) -> None:
+        self.tls = tls or TLSPolicy()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=20, socket_factory=self._open_socket),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": user_agent or f"livepeer-trickle/{__version__}"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            trust_env=False,
+            max_line_size=64 * 1024,
+            max_field_size=64 * 1024,
+        )
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The aiohttp session, for what `request` doesn't cover (a WebSocket)."""
+        return self._session
+
+    def request(self, method: str, url: str | URL, **options: Any) -> Any:
+        """Start a request: an awaitable and async context manager of `aiohttp.ClientResponse`.
+
+        Takes the options of `aiohttp.ClientSession.request`; adds the pinned certificate and the proxy.
+        """
+        return self._session.request(method, url, **self.options_for(url, **options))
+
+    def options_for(self, url: str | URL, **options: Any) -> dict[str, Any]:
+        """The aiohttp options of a request to this URL: its certificate, its proxy, no redirects."""
+        target = url if isinstance(url, URL) else URL(url)
+        if target.scheme in ("https", "wss"):
+            options.setdefault("ssl", self.tls.ssl_for(target))
+        options.setdefault("proxy", proxy_for(target))
+        options.setdefault("allow_redirects", False)
+        return options
+
+    async def aclose(self) -> None:
+        """Close every connection of this session, and return when the sockets are closed.
+
+        Connections that were let go before may still be saying goodbye (TLS), and a loop that ends meanwhile
+        would warn of them.
+        """
+        await self._session.close()
+        deadline = time.monotonic() + _GOODBYE
+        while any(opened.fileno() != -1 for opened in self._sockets) and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+
+    async def __aenter__(self) -> Transport:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def _open_socket(self, address: Any) -> socket.socket:
+        opened = _open_socket(address)
+        self._sockets.add(opened)
+        return opened
+
+
+def hang_up(response: aiohttp.ClientResponse) -> None:
+    """Close an answer that isn't read to its end, without TLS's goodbye, which would wait for the peer's."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
+
+
+def proxy_for(url: URL) -> str | None:
+    """The proxy that the system's settings name for this URL; none for loopback."""
+    host = url.host or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return None
+    scheme = {"ws": "http", "wss": "https"}.get(url.scheme, url.scheme)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(host):
+        return None
+    return proxy
+
+
+def _open_socket(address: Any) -> socket.socket:
+    """A socket with TCP keep-alive, so that a peer which vanished ends a silent long poll."""
+    family, kind, proto, _, _ = address
+    opened = socket.socket(family=family, type=kind, proto=proto)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+    return opened

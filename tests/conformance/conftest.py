@@ -1,0 +1,72 @@
+"""The two networks that every test of this folder runs on: the embedded one, and a real go-livepeer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from livepeer.client import Gateway
+from livepeer.devkit import SampleRunners
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other way to share a module
+
+from harness import Embedded, GoLivepeer, Network, Worker
+
+
+def make_network(kind: str, config: pytest.Config) -> Network:
+    """A network of a kind, not yet started; skips where there is no binary for it."""
+    if kind == "embedded":
+        return Embedded()
+    binary = config.getoption("--go-livepeer")
+    if not binary:
+        pytest.skip(
+            "no go-livepeer binary: give --go-livepeer PATH (github.com/livepeer/go-livepeer has releases)"
+        )
+    return GoLivepeer(Path(binary).expanduser().resolve())
+
+
+@pytest.fixture(scope="session", params=["embedded", "go-livepeer"])
+def network_kind(request: pytest.FixtureRequest) -> str:
+    """Which network the test runs on."""
+    kind: str = request.param
+    if kind != "embedded" and not request.config.getoption("--go-livepeer"):
+        make_network(kind, request.config)
+    return kind
+
+
+@pytest.fixture(scope="session")
+def network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Network]:
+    """A running network without any runner of its own, shared by the tests; they don't restart it."""
+    with make_network(network_kind, request.config) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def samples(network: Network) -> Iterator[Network]:
+    """The same network, with the sample capabilities registered."""
+    with SampleRunners(orch_url=network.url, secret=network.secret):
+        yield network
+
+
+@pytest.fixture
+def fresh_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Network]:
+    """A network of the test's own, to restart and to kill."""
+    with make_network(network_kind, request.config) as running:
+        yield running
+
+
+@pytest.fixture
+def gateway(samples: Network) -> Iterator[Gateway]:
+    """A gateway for the network with the samples."""
+    with Gateway(orch_url=samples.url) as gw:
+        yield gw
+
+
+@pytest.fixture
+async def worker(network: Network) -> AsyncIterator[Worker]:
+    """A bare HTTP application of the test's own, not yet registered: `worker.register(app=…)`."""
+    async with Worker(network) as made:
+        yield made
