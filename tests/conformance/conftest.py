@@ -16,6 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other wa
 from harness import Embedded, GoLivepeer, Network, Worker
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: waits for the protocol's own intervals, twenty seconds")
+
+
 def make_network(kind: str, config: pytest.Config) -> Network:
     """A network of a kind, not yet started; skips where there is no binary for it."""
     if kind == "embedded":

@@ -11,9 +11,17 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from livepeer.runner import _host, _stream
 from livepeer.trickle import TrickleServer
 
 SECRET = "orchestrator-secret"
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loopback needs no such patience, and tests have none."""
+    monkeypatch.setattr(_stream, "_LINGER", 0.05)
+    monkeypatch.setattr(_host, "_PATIENCE", 0.05)
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import aiohttp
 import pytest
 from pydantic import BaseModel
 
-from livepeer.runner import ConfigurationError, HTTPError, LivePipeline, RunningServer, running
-from livepeer.runner.contracts import live_runner
+from livepeer.runner import ConfigurationError, HTTPError, LivePipeline, RunningServer, _host, running
 from livepeer.trickle import ChannelReader, ChannelWriter
 
 
@@ -129,10 +128,7 @@ async def test_a_session_from_its_start_to_its_end(orchestrator: Any, http: aioh
         assert orchestrator.stopped == [session.id]
 
 
-async def test_two_sessions_have_their_own_state(
-    orchestrator: Any, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live_runner, "_PATIENCE", 0.05)
+async def test_two_sessions_have_their_own_state(orchestrator: Any, http: aiohttp.ClientSession) -> None:
     async with serving(orchestrator, Remote()) as server:
         one = await started(orchestrator, server, http, effect="a")
         two = await started(orchestrator, server, http, effect="b")
@@ -225,8 +221,9 @@ async def _all(reader: ChannelReader) -> list[Any]:
 
 
 async def test_a_session_after_a_session_finds_a_place(
-    orchestrator: Any, http: aiohttp.ClientSession
+    orchestrator: Any, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_host, "_PATIENCE", 3.0)
     async with serving(orchestrator, Remote(), capacity=1) as server:
         for _ in range(5):
             session = await started(orchestrator, server, http)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from livepeer.runner import ConfigurationError, Pipeline, serve
+from livepeer.runner import ConfigurationError, Pipeline, serve, serving
 
 SCRIPT = """
 import sys, threading, time
@@ -117,6 +118,12 @@ async def test_code_that_never_returns_does_not_keep_the_process(
 class Reverse(Pipeline):
     def run(self, text: str) -> str:
         return text
+
+
+def test_the_listener_gets_answers_out_at_once() -> None:
+    """asyncio sets TCP_NODELAY on what is accepted only when the listener names its protocol."""
+    with serving._listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_serve_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

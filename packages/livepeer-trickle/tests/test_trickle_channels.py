@@ -214,7 +214,7 @@ async def test_thousands_of_segments_at_full_speed(
     """The server has no back-pressure and keeps five segments, one of them for a waiting reader. So the
     writer stays at most three segments ahead of the slowest reader; within that it writes at full speed.
     """
-    count, ahead = 3000, 3
+    count, ahead = 2000, 3
     rng = random.Random(7)
     segments = [b"%d:" % n + rng.randbytes(rng.choice((0, 1, 900, 1316, 30_000))) for n in range(count)]
     server.create("c")

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livepeer.trickle.messages import MessageDecoder
@@ -61,6 +61,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(messages=st.lists(values, max_size=5), cuts=st.lists(st.integers(0, 200), max_size=4))
 def test_any_values_cut_anywhere(messages: list[Any], cuts: list[int]) -> None:
     data = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
@@ -69,6 +70,7 @@ def test_any_values_cut_anywhere(messages: list[Any], cuts: list[int]) -> None:
     assert decode(*parts) == (messages, 0)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     decode(data)

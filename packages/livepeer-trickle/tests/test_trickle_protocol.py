@@ -309,7 +309,7 @@ def answer(channel: Channel, seq: int) -> tuple[int, dict[str, str]]:
     return (200 if segment.chunks else 0), {SEQ: str(segment.seq)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(steps=st.lists(st.booleans(), max_size=80), start=st.sampled_from([0, -1, -2, 3]))
 def test_a_reader_gets_every_segment_or_counts_it_as_missed(steps: list[bool], start: int) -> None:
     channel, state, got, written = Channel("c", "a/b", 0.0), ReaderState(start), [], 0
@@ -335,7 +335,7 @@ def test_a_reader_gets_every_segment_or_counts_it_as_missed(steps: list[bool], s
             assert state.want == written
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(
         st.tuples(

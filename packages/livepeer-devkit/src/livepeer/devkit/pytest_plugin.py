@@ -18,7 +18,7 @@ __all__ = ["livepeer_network"]
 
 @pytest.fixture(scope="session")
 def livepeer_network() -> Iterator[LocalNetwork]:
-    """A running `livepeer.devkit.LocalNetwork` with every sample capability, shared by the session's tests."""
+    """A running `livepeer.devkit.LocalNetwork` with every sample, shared by the session's tests."""
     from .network import LocalNetwork
 
     with LocalNetwork() as network:

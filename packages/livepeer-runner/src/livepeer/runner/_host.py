@@ -22,6 +22,8 @@ __all__ = ["Health", "Host", "Stream"]
 
 _logger = logging.getLogger("livepeer.runner")
 
+_PATIENCE = 1.0  # seconds to wait for a place: whoever had it may be ending
+
 Health = Literal["LOADING", "OK", "ERROR", "IDLE"]
 
 
@@ -129,15 +131,15 @@ class Host:
             answer["error"] = self.refusal.message
         return answer
 
-    async def lease(self, patience: float = 1.0) -> Lease:
-        """A place for a call, for which it waits `patience` seconds; raises `Unavailable` (503) without."""
+    async def lease(self) -> Lease:
+        """A place for a call, for which it waits a little; raises `Unavailable` (503) when there is none."""
         if not self.ready.is_set():
             raise Unavailable(f"{self.name} is loading.", retry_after=2)
         if self.failure is not None:
             raise Unavailable(f"{self.name} could not be set up; see its log.", retry_after=30)
         if self.stopping:
             raise Unavailable(f"{self.name} is stopping.", retry_after=5)
-        place = await self.slots.take(patience)
+        place = await self.slots.take(_PATIENCE)
         if place is None:
             raise Unavailable(f"All {self.capacity} places of {self.name} are taken.")
         return place

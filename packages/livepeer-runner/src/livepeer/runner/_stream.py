@@ -32,7 +32,7 @@ _logger = logging.getLogger("livepeer.runner")
 
 _DRAIN = 5.0  # seconds in which frames already read are finished when we end the stream ourselves
 _HOOK = 10.0  # seconds that on_stream_stop may take before the rest of the end goes on without it
-_LINGER = 0.5  # seconds between the last bytes and the end of a channel, which empties it: readers catch up
+_LINGER = 0.4  # seconds between the last bytes and the end of a channel, which empties it: readers catch up
 
 
 @dataclass(frozen=True)

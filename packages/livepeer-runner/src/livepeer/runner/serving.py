@@ -132,7 +132,7 @@ async def running(
         finally:
             await asyncio.shield(_stop(host, handle._registration))
     finally:
-        server.should_exit = True
+        server.stop()
         await asyncio.wait({task})
         listener.close()
 
@@ -220,6 +220,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._up = asyncio.Event()
+        self._down = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -230,6 +231,17 @@ class _Server(uvicorn.Server):
         """Start, and say so."""
         await super().startup(sockets=sockets)
         self._up.set()
+
+    async def main_loop(self) -> None:
+        """Wait for `stop`, and keep the date of the answers."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._down.wait(), 1)
+
+    def stop(self) -> None:
+        """End the server, in its own time."""
+        self.should_exit = True
+        self._down.set()
 
     async def until_started(self, task: asyncio.Task[None]) -> None:
         """Wait for the start; raises what prevented it."""
@@ -245,9 +257,15 @@ class _Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only on sockets that say TCP; without it each answer takes 40 ms more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        if os.name == "posix":  # elsewhere it would let a second server take the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
     except OSError as error:
+        listener.close()
         raise ConfigurationError(
             f"Can't listen at {host}:{port}: {error.strerror or error}. Choose another; 0 takes a free one."
         ) from error

@@ -59,15 +59,18 @@ class ChannelWriter:
         Args:
             delete: Whether to end the channel for everybody; otherwise it only isn't written any more.
         """
-        async with self._lock:
-            linger = self._written_at + _LINGER - time.monotonic()
-            await self._publisher.close(delete=delete, linger=max(linger, 0.0))
+        await self._close(delete=delete, linger=_LINGER)
 
     async def __aenter__(self) -> ChannelWriter:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
-        await self.close()
+        await self._close(delete=True, linger=_LINGER if kind is None else 0.0)
+
+    async def _close(self, *, delete: bool, linger: float) -> None:
+        async with self._lock:
+            left = self._written_at + linger - time.monotonic()
+            await self._publisher.close(delete=delete, linger=max(left, 0.0))
 
     async def _write(self, data: bytes) -> None:
         await self._publisher.write(data)

@@ -210,7 +210,7 @@ class LiveSession:
                 "A session can be opened once; gw.live(…) makes another.", reason="opened before"
             )
         self._transport = await self._pool.transport()
-        starting = asyncio.create_task(self._calls.open_live(self._call))
+        starting = asyncio.create_task(self._start())
         try:
             self._started = await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -233,6 +233,12 @@ class LiveSession:
                 "The session isn't connected yet.", hint="Enter it first: async with gw.live(…) as session."
             )
         return self._started
+
+    async def _start(self) -> Started:
+        started = await self._calls.open_live(self._call)
+        if "publish" in started.urls or "subscribe" in started.urls:
+            await asyncio.to_thread(_load_media)
+        return started
 
     def _channel_url(self, role: str, lacks: str) -> str:
         url = self._session.urls.get(role)
@@ -276,6 +282,14 @@ class LiveSession:
                 if not task.done():
                     await self._pool.adopt(_to_its_end(task))
             raise
+
+
+def _load_media() -> None:
+    """Load PyAV in a thread, so that the loop doesn't stand still when the first frame is written."""
+    try:
+        _ = media.MediaPublish, media.MediaOutput
+    except LivepeerError:
+        return  # it isn't installed, which publish() and subscribe() tell
 
 
 async def _stop_when_started(starting: asyncio.Task[Started]) -> None:

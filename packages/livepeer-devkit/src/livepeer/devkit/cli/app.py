@@ -61,6 +61,7 @@ def _root(
 
 @app.command()
 def demo(
+    *,
     out: Annotated[Path, typer.Option(help="The folder for output.png and output.mp4.")] = Path(
         "livepeer-demo"
     ),
@@ -84,11 +85,20 @@ def demo(
     """
     from .demo import demo as command
 
-    command(out, video, image, seconds, orch_url, orch_secret, json)
+    command(
+        out=out,
+        video=video,
+        image=image,
+        seconds=seconds,
+        orch_url=orch_url,
+        orch_secret=orch_secret,
+        as_json=json,
+    )
 
 
 @app.command()
 def dev(
+    *,
     port: Annotated[int, typer.Option(help="The orchestrator's port; 0 is any free one.")] = 0,
     secret: Annotated[str | None, typer.Option(help="What runners register with; else a random one.")] = None,
     samples: Annotated[bool, typer.Option(help="Serve the sample capabilities.")] = True,
@@ -114,6 +124,7 @@ def run_capability(
     input: Annotated[
         str | None, typer.Argument(help="JSON, or @FILE for a file's content, or - for standard input.")
     ] = None,
+    *,
     model: Annotated[str | None, typer.Option(help="The model.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the result to a file.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds in total.")] = 600.0,
@@ -122,13 +133,16 @@ def run_capability(
     """Call a capability and print its result: text as it is, JSON as JSON, anything else as its bytes."""
     from .calls import run as command
 
-    command(capability, input, model, output, timeout, orch_url)
+    command(capability, input, model=model, output=output, timeout=timeout, orch_url=orch_url)
 
 
 @app.command()
 def serve(
     target: Annotated[str, typer.Argument(metavar="FILE:CLASS", help="A pipeline, as my_runner.py:Upscale.")],
-    name: Annotated[str | None, typer.Option(help="The capability's name; the class's own when absent.")] = None,
+    *,
+    name: Annotated[
+        str | None, typer.Option(help="The capability's name; the class's own when absent.")
+    ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 is any free one.")] = 8000,
     capacity: Annotated[int | None, typer.Option(min=1, help="Calls or sessions at once.")] = None,
@@ -142,4 +156,12 @@ def serve(
     """Serve a pipeline, and register it with an orchestrator when one is named."""
     from .serve import serve as command
 
-    command(target, name, host, port, capacity, orch_url, orch_secret)
+    command(
+        target,
+        name=name,
+        host=host,
+        port=port,
+        capacity=capacity,
+        orch_url=orch_url,
+        secret=orch_secret,
+    )

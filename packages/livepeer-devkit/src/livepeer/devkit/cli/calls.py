@@ -43,6 +43,7 @@ def capabilities(orch_url: list[str] | None, as_json: bool) -> None:
 def run(
     capability: str,
     given: str | None,
+    *,
     model: str | None,
     output: Path | None,
     timeout: float,

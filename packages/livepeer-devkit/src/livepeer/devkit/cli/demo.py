@@ -25,6 +25,7 @@ _LONGEST = 30.0  # seconds of a user's own video
 
 
 def demo(
+    *,
     out: Path,
     video: Path | None,
     image: Path | None,
@@ -36,7 +37,14 @@ def demo(
     """Perform the demo; exits with 1 when anything in it went wrong."""
     with _sigterm():
         try:
-            report = _perform(out, video, image, seconds, orch_url, orch_secret)
+            report = _perform(
+                out=out,
+                video=video,
+                image=image,
+                seconds=seconds,
+                orch_url=orch_url,
+                orch_secret=orch_secret,
+            )
         except LivepeerError as error:
             if as_json:
                 print_json({"ok": False, "error": str(error)})
@@ -53,6 +61,7 @@ def demo(
 
 
 def _perform(
+    *,
     out: Path,
     video: Path | None,
     image: Path | None,

@@ -18,12 +18,13 @@ __all__ = ["serve"]
 
 def serve(
     target: str,
+    *,
     name: str | None,
     host: str,
     port: int,
     capacity: int | None,
     orch_url: str | None,
-    orch_secret: str | None,
+    secret: str | None,
 ) -> None:
     """Serve the class of a file or module."""
     pipeline = _pipeline(target)()
@@ -34,7 +35,7 @@ def serve(
         port=port,
         capacity=capacity,
         orch_url=orch_url,
-        secret=orch_secret,
+        secret=secret,
     )
 
 

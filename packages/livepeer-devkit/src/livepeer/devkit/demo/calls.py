@@ -1,8 +1,9 @@
-"""``run`` and ``stream`` for real: a text, a picture, tokens, and an early exit that the worker must notice."""
+"""``run`` and ``stream`` for real: a text, a picture, tokens, and leaving early, which must be noticed."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ async def stream_tokens(gateway: Gateway, report: Report, row: Row) -> None:
     row.total = time.perf_counter() - began
     row.first_result = arrived[0] if arrived else None
     report.check("every token arrived", len(arrived) == _TOKENS, f"{len(arrived)} of {_TOKENS}")
-    gaps = [later - earlier for earlier, later in zip(arrived, arrived[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(arrived)]
     apart = sum(gap > _PAUSE / 2 for gap in gaps)
     report.check(
         "the tokens arrived one at a time", apart >= len(gaps) * 0.7 > 0, f"{apart} of {len(gaps)} pauses"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,8 @@ from . import numbers
 __all__ = ["Clip", "Picture", "duration_of", "made", "opened", "planes"]
 
 _CLOCK = 90_000  # ticks per second, MPEG's
-_MAX_WIDTH, _MAX_HEIGHT, _MAX_FPS = 1280, 720, 30.0
+_MAX_WIDTH, _MAX_HEIGHT, _MAX_FPS = 960, 540, 30.0
+_SHORTEST = 1.0  # seconds; there has to be a middle in which something is changed
 Array = npt.NDArray[np.uint8]
 
 
@@ -73,37 +75,31 @@ def made(seconds: float = 5.5, *, width: int = 640, height: int = 360, fps: floa
 
 
 def opened(path: Path, seconds: float) -> Clip:
-    """The user's video: at most 1280x720 and 30 frames per second of it, for at most `seconds`.
+    """The user's video: at most 960x540 and 30 frames per second of it, for at most `seconds`.
 
     Raises:
-        MediaError: There is no such file, or no video in it.
+        MediaError: There is no such file, no video in it, or less than a second of it.
     """
     if not path.exists():
         raise MediaError(f"There is no file {path}.")
     try:
-        container = av.open(str(path))
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise MediaError(
+                    f"{path} has no video in it.", hint="A file with sound only can't be filtered."
+                )
+            size, fps, length = _measured(container, seconds)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _no_video(path, error) from error
-    if not container.streams.video:
-        container.close()
-        raise MediaError(f"{path} has no video in it.", hint="A file with sound only can't be filtered.")
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    decoded = container.decode(stream)
-    try:
-        first = next(decoded, None)
-    except av.FFmpegError as error:
-        container.close()
-        raise _no_video(path, error) from error
-    if first is None:
-        container.close()
-        raise _no_video(path, None)
-    scale = min(1.0, _MAX_WIDTH / first.width, _MAX_HEIGHT / first.height)
-    width, height = (max(16, int(side * scale) // 2 * 2) for side in (first.width, first.height))
-    fps = min(float(stream.average_rate or _MAX_FPS), _MAX_FPS)
-    length = float(container.duration or 0) / av.time_base or seconds
-    pictures = _read(container, decoded, first, width, height, seconds)
-    return Clip(path.name, width, height, fps, min(length, seconds), False, pictures)
+    if length < _SHORTEST:
+        raise MediaError(
+            f"{path} is {length:.2f} s long; the filter is changed midway, which takes a video of "
+            f"{_SHORTEST:g} s at least."
+        )
+    scale = min(1.0, _MAX_WIDTH / size[0], _MAX_HEIGHT / size[1])
+    width, height = (max(16, int(side * scale) // 2 * 2) for side in size)
+    length = min(length, seconds)
+    return Clip(path.name, width, height, fps, length, False, _read(path, width, height, length))
 
 
 def planes(frame: Any, width: int, height: int) -> Array:
@@ -148,24 +144,36 @@ def _stacked(luma: Array, u: Array, v: Array) -> Array:
     return np.concatenate([luma, u.reshape(-1, width), v.reshape(-1, width)])
 
 
-def _read(
-    container: Any, decoded: Iterator[Any], first: Any, width: int, height: int, seconds: float
-) -> Iterator[Picture]:
-    number, last = 0, float("-inf")
-    beginning = first.time or 0.0
-    with container:
-        frame = first
-        while frame is not None:
-            timestamp = (frame.time if frame.time is not None else last + 1 / _MAX_FPS) - beginning
-            if timestamp >= seconds:
+def _measured(container: Any, seconds: float) -> tuple[tuple[int, int], float, float]:
+    """The size, the rate and the length of a video; decodes a second of it, or all when it doesn't say."""
+    stream = container.streams.video[0]
+    said = float(container.duration) / av.time_base if container.duration else None
+    times, size = [0.0], (0, 0)
+    for frame in container.decode(stream):
+        size = (frame.width, frame.height)
+        times.append(frame.time or 0.0)
+        if times[-1] - times[1] >= (seconds if said is None else _SHORTEST):
+            break
+    if not all(size):
+        raise ValueError("no frame in it")
+    rate = float(stream.average_rate or _MAX_FPS)
+    seen = times[-1] - times[1] + 1 / rate
+    return size, min(rate, _MAX_FPS), max(said, seen) if said and seen >= _SHORTEST else seen
+
+
+def _read(path: Path, width: int, height: int, seconds: float) -> Iterator[Picture]:
+    number, last, beginning = 0, float("-inf"), None
+    with av.open(str(path)) as container, contextlib.suppress(av.FFmpegError):  # a broken tail is an end
+        container.streams.video[0].thread_type = "AUTO"
+        for frame in container.decode(video=0):
+            time = frame.time if frame.time is not None else last + 1 / _MAX_FPS
+            beginning = time if beginning is None else beginning
+            if time - beginning >= seconds:
                 return
-            if timestamp - last >= 0.95 / _MAX_FPS:
-                yield Picture(number, timestamp, planes(frame, width, height))
-                number, last = number + 1, timestamp
-            try:
-                frame = next(decoded, None)
-            except av.FFmpegError:  # a broken tail; what came before was fine
-                return
+            if time - beginning - last >= 0.95 / _MAX_FPS:
+                last = time - beginning
+                yield Picture(number, last, planes(frame, width, height))
+                number += 1
 
 
 def _no_video(path: Path, error: BaseException | None) -> MediaError:

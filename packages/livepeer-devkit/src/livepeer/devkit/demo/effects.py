@@ -14,7 +14,7 @@ Samples = npt.NDArray[np.int16]
 
 
 def samples(planes: npt.NDArray[np.uint8]) -> Samples:
-    """A grid of points of a frame in YUV, `(3, 24, 40)`; `planes` as `livepeer.devkit.demo.clip.Picture` has them."""
+    """A grid of points of a frame in YUV, `(3, 24, 40)`, from planes as `clip.Picture` has them."""
     width = planes.shape[1]
     height = planes.shape[0] * 2 // 3
     luma = planes[:height]

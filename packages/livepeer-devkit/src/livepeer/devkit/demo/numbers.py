@@ -1,7 +1,7 @@
 """Frame numbers drawn into a video as blocks, which survive H.264 and every effect of the filter.
 
-A row of blocks in the luma plane: white, black, sixteen bits (the highest first), one that makes the number of
-white bits even. The first two tell a reader whether the picture was inverted.
+A row of blocks in the luma plane: white, black, sixteen bits (the highest first), one that makes the number
+of white bits even. The first two tell a reader whether the picture was inverted.
 """
 
 from __future__ import annotations

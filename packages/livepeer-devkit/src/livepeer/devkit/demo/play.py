@@ -1,4 +1,4 @@
-"""The whole demo against one orchestrator: every verb, one after the other, whatever becomes of the others."""
+"""The whole demo against one orchestrator: every verb in turn, whatever becomes of the others."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ __all__ = ["play"]
 Progress = Callable[[str, float], None]
 
 
-async def play(
-    orch_url: str, folder: Path, clip: Clip, picture: Path | None, progress: Progress
-) -> Report:
+async def play(orch_url: str, folder: Path, clip: Clip, picture: Path | None, progress: Progress) -> Report:
     """Perform the three verbs through an orchestrator on which the samples are registered.
 
     Args:
@@ -60,7 +58,12 @@ async def play(
         await step(
             Row("video-filter", "live"),
             lambda row: filter_video(
-                gateway, report, row, clip, folder, lambda share: progress(row.capability, share)
+                gateway,
+                report,
+                row,
+                clip=clip,
+                folder=folder,
+                progress=lambda share: progress(row.capability, share),
             ),
         )
     report.seconds = time.perf_counter() - began

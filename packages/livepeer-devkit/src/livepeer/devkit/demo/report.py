@@ -79,7 +79,9 @@ class Report:
         return {
             "ok": self.ok,
             "seconds": round(self.seconds, 3),
-            "calls": [_rounded(dataclasses.asdict(row)) | {"frames_lost": row.frames_lost} for row in self.rows],
+            "calls": [
+                _rounded(dataclasses.asdict(row)) | {"frames_lost": row.frames_lost} for row in self.rows
+            ],
             "checks": [dataclasses.asdict(check) for check in self.checks],
             "files": {name: str(path) for name, path in self.files.items()},
         }

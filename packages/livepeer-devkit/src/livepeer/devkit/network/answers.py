@@ -74,7 +74,10 @@ def redirect(location: str, method: str) -> web.Response:
 async def prepare_headers(_: web.BaseRequest, answer: web.StreamResponse) -> None:
     """Drop the headers that aiohttp adds and Go doesn't; a signal of the application."""
     answer.headers.pop("Server", None)
-    if isinstance(answer, BareResponse | BareStream) and answer.headers.get("Content-Type") == "application/octet-stream":
+    if (
+        isinstance(answer, BareResponse | BareStream)
+        and answer.headers.get("Content-Type") == "application/octet-stream"
+    ):
         del answer.headers["Content-Type"]
 
 

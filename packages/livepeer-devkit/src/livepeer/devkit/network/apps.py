@@ -1,4 +1,4 @@
-"""The client side: single-shot calls, sessions, and the addresses that lead to a runner (``ai_http.go``, v0.9.1)."""
+"""The client side: single-shot calls, sessions, and what leads to a runner (``ai_http.go``, v0.9.1)."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class Apps:
             raise Refused("only persistent runners have sessions", 400)
         runner, session, app_url = self._registry.reserve(runner_id)
         control_url = f"{self._registry.public_url}/apps/{runner.id}/session/{session.id}"
-        return answers.json_answer(
-            {"session_id": session.id, "app_url": app_url, "control_url": control_url}
-        )
+        return answers.json_answer({"session_id": session.id, "app_url": app_url, "control_url": control_url})
 
     async def stop(self, _request: web.Request, values: Mapping[str, bytes]) -> web.StreamResponse:
         """End a session; one that is over, or never was, ends just so."""

@@ -1,4 +1,4 @@
-"""The certificate an orchestrator signs for itself at every start (go-livepeer v0.9.1, ``server/cert.go``)."""
+"""The certificate an orchestrator signs for itself at every start (``server/cert.go``, v0.9.1)."""
 
 from __future__ import annotations
 

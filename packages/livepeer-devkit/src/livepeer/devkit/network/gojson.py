@@ -1,4 +1,4 @@
-"""JSON as Go's ``encoding/json`` reads and writes it: what an orchestrator's answers and complaints look like.
+"""JSON as Go's ``encoding/json`` reads and writes it: an orchestrator's answers and complaints.
 
 `decode` reads a body into the fields a handler declares, ignores the others and says of a wrong one what Go
 says (Go 1.25, ``encoding/json``: ``decode.go``, ``scanner.go``). Only the first value of a body counts.
@@ -16,6 +16,13 @@ __all__ = ["GoJSONError", "Kind", "decode", "encode"]
 Kind = Literal["string", "bool", "int", "number", "strings", "gpu"] | Mapping[str, Any]
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _KEY_BEFORE = re.compile(r'[{,]\s*"[^"]*"$')
+_PLAIN: dict[str, tuple[tuple[type, ...], str]] = {
+    "string": ((str,), "string"),
+    "bool": ((bool,), "bool"),
+    "int": ((int,), "int"),
+    "number": ((int, float, str), "json.Number"),
+}
+_ZERO: dict[str, Any] = {"string": "", "number": "", "bool": False, "int": 0, "strings": []}
 _LITERALS = {"t": "true", "f": "false", "n": "null"}
 
 
@@ -67,70 +74,50 @@ def _read(value: dict[str, Any], struct: str, path: str, fields: Mapping[str, Ki
     return found
 
 
-def _convert(item: Any, kind: Kind, struct: str, path: str) -> Any:  # noqa: PLR0911
-    def wrong(go_type: str) -> GoJSONError:
-        where = f"Go struct field {struct}.{path} of type {go_type}"
-        return GoJSONError(f"json: cannot unmarshal {_type_of(item)} into {where}")
+def _convert(item: Any, kind: Kind, struct: str, path: str) -> Any:
+    if not isinstance(kind, str):
+        return _converted_container(item, kind, struct, path)
+    if kind == "strings":
+        if not isinstance(item, list):
+            raise _wrong(item, "[]string", struct, path)
+        return [_convert(one, "string", struct, path) for one in item]
+    if kind == "gpu":  # an index of a local device stands for an object
+        if isinstance(item, int) and not isinstance(item, bool):
+            return {"id": str(item)}
+        if not isinstance(item, dict):
+            raise _wrong(item, "runner.gpuAlias", struct, path)
+        gpu = _read(item, struct, f"{path}.", {"id": "string", "name": "string", "vram_mb": "int"})
+        return {name: value for name, value in gpu.items() if value}
+    types, go_type = _PLAIN[kind]
+    if not isinstance(item, types) or (isinstance(item, bool) and kind != "bool"):
+        shown = f"number {item}" if isinstance(item, float) else None
+        raise _wrong(item, go_type, struct, path, shown)
+    if kind == "number" and isinstance(item, str) and not _is_number(item):
+        literal = json.dumps(json.dumps(item))
+        raise GoJSONError(f"json: invalid number literal, trying to unmarshal {literal} into Number")
+    return item
 
-    match kind:
-        case "string":
-            if not isinstance(item, str):
-                raise wrong("string")
-            return item
-        case "bool":
-            if not isinstance(item, bool):
-                raise wrong("bool")
-            return item
-        case "int":
-            if isinstance(item, float) and not isinstance(item, bool):
-                where = f"Go struct field {struct}.{path} of type int"
-                raise GoJSONError(f"json: cannot unmarshal number {item} into {where}")
-            if isinstance(item, bool) or not isinstance(item, int):
-                raise wrong("int")
-            return item
-        case "number":
-            if isinstance(item, bool) or not isinstance(item, int | float | str):
-                raise wrong("json.Number")
-            if isinstance(item, str) and not _is_number(item):
-                raise GoJSONError(
-                    f"json: invalid number literal, trying to unmarshal {json.dumps(json.dumps(item))} into Number"
-                )
-            return item
-        case "strings":
-            if not isinstance(item, list):
-                raise wrong("[]string")
-            return [_convert(one, "string", struct, path) for one in item]
-        case "gpu":  # an index of a local device stands for an object
-            if isinstance(item, int) and not isinstance(item, bool):
-                return {"id": str(item)}
-            if not isinstance(item, dict):
-                raise wrong("runner.gpuAlias")
-            gpu = _read(item, struct, f"{path}.", {"id": "string", "name": "string", "vram_mb": "int"})
-            return {name: value for name, value in gpu.items() if value}
-        case {"[]": element}:
-            if not isinstance(item, list):
-                raise wrong(f"[]{element['']}")
-            return [_convert(one, element, struct, path) for one in item]
-        case _:
-            go_type = str(kind[""])
-            if not isinstance(item, dict):
-                raise wrong(go_type)
-            inner = {name: one for name, one in kind.items() if name}
-            return _read(item, go_type.rpartition(".")[2], f"{path}.", inner)
+
+def _converted_container(item: Any, kind: Mapping[str, Any], struct: str, path: str) -> Any:
+    if "[]" in kind:
+        element = kind["[]"]
+        if not isinstance(item, list):
+            raise _wrong(item, f"[]{element['']}", struct, path)
+        return [_convert(one, element, struct, path) for one in item]
+    go_type = str(kind[""])
+    if not isinstance(item, dict):
+        raise _wrong(item, go_type, struct, path)
+    inner = {name: one for name, one in kind.items() if name}
+    return _read(item, go_type.rpartition(".")[2], f"{path}.", inner)
+
+
+def _wrong(item: Any, go_type: str, struct: str, path: str, shown: str | None = None) -> GoJSONError:
+    where = f"Go struct field {struct}.{path} of type {go_type}"
+    return GoJSONError(f"json: cannot unmarshal {shown or _type_of(item)} into {where}")
 
 
 def _zero(kind: Kind) -> Any:
-    match kind:
-        case "string" | "number":
-            return ""
-        case "bool":
-            return False
-        case "int":
-            return 0
-        case "strings":
-            return []
-        case _:
-            return None
+    return _ZERO.get(kind) if isinstance(kind, str) else None
 
 
 def _type_of(value: Any) -> str:
@@ -138,7 +125,9 @@ def _type_of(value: Any) -> str:
         return "bool"
     if isinstance(value, int | float):
         return "number"
-    return {str: "string", list: "array", dict: "object"}.get(type(value), "null")
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
 
 
 def _is_number(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""The process of the embedded orchestrator: ``python -m livepeer.devkit.network.host``, started by `LocalNetwork`."""
+"""The process of the embedded orchestrator, started by `LocalNetwork`."""
 
 from __future__ import annotations
 

@@ -211,13 +211,12 @@ class LocalNetwork:
     def _discovered(self) -> list[dict[str, Any]]:
         self._running()
         parts = urlsplit(self._url)
-        kind = http.client.HTTPConnection
-        options: dict[str, Any] = {"timeout": 5}
+        host, port = parts.hostname or "", parts.port
+        connection = http.client.HTTPConnection(host, port, timeout=5)
         if parts.scheme == "https":
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it signs for itself
-            kind, options["context"] = http.client.HTTPSConnection, context
-        connection = kind(parts.hostname or "", parts.port, **options)
+            connection = http.client.HTTPSConnection(host, port, timeout=5, context=context)
         try:
             connection.request("GET", "/discovery")
             return list(json.loads(connection.getresponse().read())[0].get("runners", []))

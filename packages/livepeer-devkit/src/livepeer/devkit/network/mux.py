@@ -24,7 +24,7 @@ def split_target(target: str) -> tuple[str, str]:
 
 
 class Mux:
-    """A table of patterns such as ``POST /apps/{runner_id}/session`` or ``/apps/{runner_id}/app/{rest...}``."""
+    """A table of patterns such as ``POST /apps/{id}/session`` or ``/apps/{id}/app/{rest...}``."""
 
     def __init__(self) -> None:
         self._routes: list[tuple[str, list[str], Handler]] = []
@@ -47,7 +47,7 @@ class Mux:
             return self._redirect(request, path + query)
         if handler is not None:
             return await handler(request, values)
-        allowed = sorted({method for method in self._methods(path)})
+        allowed = sorted(set(self._methods(path)))
         if allowed:
             return answers.error("Method Not Allowed", 405, Allow=", ".join(allowed))
         return answers.not_found()

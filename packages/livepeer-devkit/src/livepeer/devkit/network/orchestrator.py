@@ -104,7 +104,12 @@ class Orchestrator:
         app.on_response_prepare.append(answers.prepare_headers)
         self.trickle.add_routes(app)
         mux, apps = Mux(), Apps(self.registry, proxy)
-        for part in (Heartbeats(self.registry), Discovery(self.registry), SessionCallbacks(self.registry), apps):
+        for part in (
+            Heartbeats(self.registry),
+            Discovery(self.registry),
+            SessionCallbacks(self.registry),
+            apps,
+        ):
             part.add_routes(mux)
         for pattern in _TRICKLE:  # served above; here for what a wrong method or a missing slash gets
             mux.handle(pattern, _nothing)

@@ -1,10 +1,11 @@
 """Processes that never outlive the one that started them.
 
-The parent's end is `Child`, the child's is `run_child`. Between them: the child's standard input, which the
-parent writes one line of JSON to (what to do) and then holds open, and one line of JSON back (``{"ready": …}`` or
-``{"error": …}``). The input's end means that the parent has closed it or is gone, however it went. A child
-also watches who its parent is: a process which the parent forked could hold the pipe open. (Linux's
-``PR_SET_PDEATHSIG`` would do that too, but it fires when the *thread* that started the child ends.)
+The parent's end is `Child`, the child's is `run_child`. Between them: the child's standard input, to which
+the parent writes one line of JSON (what to do) and which it then holds open, and one line of JSON back
+(``{"ready": …}`` or ``{"error": …}``). The input's end means that the parent has closed it or is gone,
+however it went. A child also watches who its parent is: a process which the parent forked could hold the
+pipe open. (Linux's ``PR_SET_PDEATHSIG`` would do that too, but it fires when the *thread* that started the
+child ends.)
 """
 
 from __future__ import annotations
@@ -186,9 +187,7 @@ async def _serve(
     await serving
 
 
-async def _ready(
-    service: Service, settings: dict[str, Any], answers: IO[bytes], over: asyncio.Event
-) -> None:
+async def _ready(service: Service, settings: dict[str, Any], answers: IO[bytes], over: asyncio.Event) -> None:
     async with service(settings) as told:
         answers.write(json.dumps({"ready": told}).encode() + b"\n")
         answers.flush()

@@ -76,7 +76,7 @@ class Proxy:
 
     def __init__(self) -> None:
         self._session = aiohttp.ClientSession(
-            # shorter than a runner's own keep-alive (uvicorn: 5 s), so that no request meets a closing connection
+            # Shorter than a runner's own keep-alive, so that no request meets a connection being closed.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -175,35 +175,56 @@ async def _answer(
     )
     if request.method == "HEAD" or upstream.status in (204, 304):
         return response
-    length = headers.get("Content-Length")
-    held: bytearray | None = bytearray() if length is not None else None
-    if length is None and request.version >= aiohttp.HttpVersion11:
+    if "Content-Length" not in headers and request.version >= aiohttp.HttpVersion11:
         response.enable_chunked_encoding()
-    if headers.get("Content-Type", "").startswith("text/event-stream"):
-        held = None
-    if held is None and (hdrs.CONTENT_TYPE in headers or "Content-Encoding" in headers):
-        await response.prepare(request)
+    body = _Body(request, response)
     try:
+        await body.begin()
         async for chunk in upstream.content.iter_any():
-            data = gunzip.decompress(chunk) if gunzip else chunk
-            if not data:
-                continue
-            if not response.prepared and hdrs.CONTENT_TYPE not in headers and "Content-Encoding" not in headers:
-                response.headers[hdrs.CONTENT_TYPE] = sniffing.content_type(bytes(held or b"") + data)
-            if held is not None:
-                held += data
-                if len(held) < _GO_BUFFER:
-                    continue
-                data, held = bytes(held), None
-            if not response.prepared:
-                await response.prepare(request)
-            await response.write(data)
-        if held:
-            await response.prepare(request)
-            await response.write(bytes(held))
+            await body.write(gunzip.decompress(chunk) if gunzip else chunk)
+        await body.end()
     except (aiohttp.ClientError, zlib.error, OSError):
         _hang_up(request)
     return response
+
+
+class _Body:
+    """The body on its way to the client, with the buffer that Go has for an answer of known length."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._request = request
+        self._response = response
+        headers = response.headers
+        self._sniff = hdrs.CONTENT_TYPE not in headers and "Content-Encoding" not in headers
+        events = headers.get("Content-Type", "").startswith("text/event-stream")
+        self._held: bytearray | None = bytearray() if "Content-Length" in headers and not events else None
+
+    async def begin(self) -> None:
+        """Send the head, unless it waits for the body's first bytes."""
+        if self._held is None and not self._sniff:
+            await self._response.prepare(self._request)
+
+    async def write(self, data: bytes) -> None:
+        """Pass a piece on, or hold it until there is enough."""
+        if not data:
+            return
+        if self._sniff:
+            self._response.headers[hdrs.CONTENT_TYPE] = sniffing.content_type(data)
+            self._sniff = False
+        if self._held is not None:
+            self._held += data
+            if len(self._held) < _GO_BUFFER:
+                return
+            data, self._held = bytes(self._held), None
+        if not self._response.prepared:
+            await self._response.prepare(self._request)
+        await self._response.write(data)
+
+    async def end(self) -> None:
+        """Send what was held."""
+        if self._held:
+            await self._response.prepare(self._request)
+            await self._response.write(bytes(self._held))
 
 
 def _hang_up(request: web.Request) -> None:
@@ -222,7 +243,9 @@ def _connect_error(error: BaseException, url: URL) -> str:
     address = f"{url.host}:{url.port}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"dial tcp: lookup {url.host}: no such host"
-    malformed = re.search(r"b'([^']*)'", str(error)) if isinstance(error, aiohttp.ClientResponseError) else None
+    malformed = (
+        re.search(r"b'([^']*)'", str(error)) if isinstance(error, aiohttp.ClientResponseError) else None
+    )
     if malformed:
         return f'net/http: HTTP/1.x transport connection broken: malformed HTTP response "{malformed[1]}"'
     number = cause.errno if isinstance(cause, OSError) else None
@@ -233,5 +256,3 @@ def _connect_error(error: BaseException, url: URL) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"dial tcp {address}: connect: {text}"
     return f"read tcp {url.host}:0->{address}: read: {text}"
-
-

@@ -1,6 +1,7 @@
-"""Which runners an orchestrator knows, and their sessions, without I/O (``ai/runner/live_runner.go``, v0.9.1).
+"""Which runners an orchestrator knows, and their sessions, without I/O.
 
-The clocks are given, and what happens outside (the trickle channels) goes through `Channels`. Every refusal is a `Refused` with go-livepeer's status and words.
+As ``ai/runner/live_runner.go`` (v0.9.1) does it. The clocks are given, and what happens outside (the trickle
+channels) goes through `Channels`. Every refusal is a `Refused` with go-livepeer's status and words.
 """
 
 from __future__ import annotations
@@ -331,7 +332,9 @@ class Registry:
             "heartbeat_ttl": f"{HEARTBEAT_TTL:.0f}s",
         }
 
-    def _channel(self, name: str, full_name: str, mime_type: str, *, internal: bool = False) -> dict[str, str]:
+    def _channel(
+        self, name: str, full_name: str, mime_type: str, *, internal: bool = False
+    ) -> dict[str, str]:
         url = f"{self.public_url}/ai/trickle/{full_name}"
         inside = {"internal_url": url} if internal else {}
         return {"name": name, "channel_name": full_name, "url": url, **inside, "mime_type": mime_type}

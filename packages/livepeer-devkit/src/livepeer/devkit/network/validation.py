@@ -1,4 +1,4 @@
-"""What an orchestrator checks in what runners send, and its words when it refuses (``live_runner.go``, v0.9.1)."""
+"""What an orchestrator checks in what runners send, and its words (``live_runner.go``, v0.9.1)."""
 
 from __future__ import annotations
 

@@ -94,8 +94,8 @@ async def _reach(orch_url: str) -> None:
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(parts.hostname, port), 5)
     except (OSError, TimeoutError) as error:
-        known = isinstance(error, OSError) and error.errno
-        reason = os.strerror(error.errno).lower() if known else "no answer within 5 s"
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number).lower() if number else "no answer within 5 s"
         raise ConfigurationError(
             f"The orchestrator can't be reached ({reason}).",
             hint="Is it running, and is the port right?",
@@ -127,7 +127,12 @@ def _main() -> None:
     if not arguments.orch_url:
         sys.exit("--orch-url (or LIVEPEER_ORCH_URL) must name the orchestrator to register with.")
     names = SampleRunners.checked_names(arguments.only or True)
-    settings = {"orch_url": arguments.orch_url, "secret": arguments.secret, "names": list(names), "tls": "pin"}
+    settings = {
+        "orch_url": arguments.orch_url,
+        "secret": arguments.secret,
+        "names": list(names),
+        "tls": "pin",
+    }
     try:
         asyncio.run(_serve_until_told(settings))
     except KeyboardInterrupt:

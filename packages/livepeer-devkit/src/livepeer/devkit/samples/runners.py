@@ -22,9 +22,9 @@ NAMES = ("echo", "text-reverse", "llm-chat", "image-invert", "video-filter")
 class SampleRunners:
     """One process that serves sample capabilities and registers each with an orchestrator.
 
-    Works with the embedded orchestrator and with a real go-livepeer. Making it starts the process, which loads
-    while the caller does other things; `start` tells it where to register. As a context manager it needs the
-    address and secret beforehand.
+    Works with the embedded orchestrator and with a real go-livepeer. Making it starts the process, which
+    loads while the caller does other things; `start` tells it where to register. As a context manager it
+    needs the address and secret beforehand.
 
     Args:
         names: Which samples; all of them by default.

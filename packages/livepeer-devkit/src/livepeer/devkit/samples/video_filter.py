@@ -39,8 +39,9 @@ def apply(effect: str, picture: np.ndarray) -> np.ndarray:
     """The picture, `(height, width, 3)` uint8 RGB, with the effect."""
     match effect:
         case "gray":
-            gray = (picture @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
-            return np.repeat(gray[..., None], 3, axis=2)
+            red, green, blue = (picture[..., channel].astype(np.uint16) for channel in range(3))
+            gray = (77 * red + 150 * green + 29 * blue) >> 8
+            return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
         case "mirror":
             return np.ascontiguousarray(picture[:, ::-1])
         case "invert":

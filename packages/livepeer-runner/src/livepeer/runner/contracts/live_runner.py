@@ -31,7 +31,6 @@ __all__ = ["LiveRequest", "LiveRunnerContract"]
 
 _logger = logging.getLogger("livepeer.runner")
 
-_PATIENCE = 3.0  # seconds to wait for a place: the stream before may be saying its last words
 _MEDIA, _JSON = "video/MP2T", "application/json"
 
 
@@ -78,7 +77,7 @@ class LiveRunnerContract:
             raise HTTPError(409, f"Session {session.id} has a stream already; open a session for each.")
         self._starting.add(session.id)
         try:
-            place = await self._host.lease(_PATIENCE)
+            place = await self._host.lease()
         except BaseException:
             self._starting.discard(session.id)
             raise
