@@ -20,24 +20,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: waits for the protocol's own intervals, twenty seconds")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test of a network once on each network that there is."""
+    if "network_kind" in metafunc.fixturenames:
+        kinds = ["embedded"] + (["go-livepeer"] if metafunc.config.getoption("--go-livepeer") else [])
+        metafunc.parametrize("network_kind", kinds, scope="session", indirect=True)
+
+
 def make_network(kind: str, config: pytest.Config) -> Network:
-    """A network of a kind, not yet started; skips where there is no binary for it."""
+    """A network of a kind, not yet started."""
     if kind == "embedded":
         return Embedded()
-    binary = config.getoption("--go-livepeer")
-    if not binary:
-        pytest.skip(
-            "no go-livepeer binary: give --go-livepeer PATH (github.com/livepeer/go-livepeer has releases)"
-        )
-    return GoLivepeer(Path(binary).expanduser().resolve())
+    return GoLivepeer(Path(config.getoption("--go-livepeer")).expanduser().resolve())
 
 
-@pytest.fixture(scope="session", params=["embedded", "go-livepeer"])
+@pytest.fixture(scope="session")
 def network_kind(request: pytest.FixtureRequest) -> str:
     """Which network the test runs on."""
     kind: str = request.param
-    if kind != "embedded" and not request.config.getoption("--go-livepeer"):
-        make_network(kind, request.config)
     return kind
 
 

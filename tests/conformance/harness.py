@@ -164,7 +164,7 @@ class GoLivepeer(Network):
 class Session:
     """A session of a persistent runner, and what its worker was told of it.
 
-    `app_url` has no slash at its end. `callbacks` is where the worker asks for channels and so on, with `token`.
+    `app_url` has no slash at its end. `callbacks` is where the worker asks for channels and so on, by `token`.
     """
 
     id: str
@@ -319,7 +319,9 @@ class Wire:
         """An answer's status and headers."""
         head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
         first, *lines = head.decode().split("\r\n")[:-2]
-        headers = CIMultiDict((name, value.strip()) for name, _, value in (one.partition(":") for one in lines))
+        headers = CIMultiDict(
+            (name, value.strip()) for name, _, value in (one.partition(":") for one in lines)
+        )
         return int(first.split(" ")[1]), headers
 
     async def read_chunk(self) -> bytes:

@@ -257,7 +257,10 @@ async def test_a_proxied_single_shot_runner(worker: Worker) -> None:
     runner = await worker.register(proxy=True)
     url = f"{worker.network.url}/run/{runner['runner_id']}"
     assert await worker.ask("POST", f"{url}/a/b?c=1", data=b"body") == (200, "POST /a/b?c=1 body")
-    assert await worker.ask("POST", f"{url}/", data=b"body") == (200, "POST / body")
+    for root in url, f"{url}/":  # of nothing behind the id, the slash is lost on the way
+        async with worker.request("POST", f"{root}?c=1", data=b"body") as answer:
+            assert answer.status == 307
+            assert answer.headers["Location"] == f"/apps/{runner['runner_id']}/app/?c=1"
     assert await worker.ask("POST", f"{runner['url']}/app/a", data=b"body") == (200, "POST /a body")
 
 

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,16 +24,17 @@ import textwrap
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from livepeer.client import Gateway
-from livepeer.trickle import TrickleServer
+from livepeer.trickle import ChannelReader, TrickleServer
 
 PATIENCE = 10.0  # seconds to wait for something that ought to happen soon
 
@@ -45,8 +47,9 @@ class Seen:
 
     method: str
     path: str
-    headers: dict[str, str]
+    headers: CIMultiDict[str]
     raw_path: str
+    peer: Any = None
     body: bytes = b""
 
 
@@ -93,6 +96,7 @@ class Orchestrator:
         self.before_stop: Gate | None = None
         self.trickle = TrickleServer()
         self.port = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._gates: dict[str, Gate] = {}
         self._ssl = ssl_context
         self._loop = asyncio.new_event_loop()
@@ -164,6 +168,18 @@ class Orchestrator:
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
+    # for workers
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def end_channels(self, sid: str) -> None:
+        for name in self.trickle.channel_names():
+            if name.startswith(f"{sid}-"):
+                self.trickle.close_channel(name)
+
     # inside
 
     def _serve(self) -> None:
@@ -201,7 +217,8 @@ class Orchestrator:
 
     @web.middleware
     async def _record(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        self.seen.append(Seen(request.method, request.path, dict(request.headers), request.raw_path))
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        self.seen.append(Seen(request.method, request.path, request.headers.copy(), request.raw_path, peer))
         answer: web.StreamResponse = await handler(request)
         return answer
 
@@ -293,6 +310,7 @@ class Orchestrator:
             await self.before_stop.passed()
         if self.sessions.pop(request.match_info["sid"], None) is not None:
             self.stopped += 1
+            self.end_channels(request.match_info["sid"])
         return web.Response(status=204)
 
 
@@ -322,7 +340,7 @@ async def inspect(orch: Orchestrator, request: web.Request) -> web.StreamRespons
         {
             "method": request.method,
             "path": request.match_info["tail"],
-            "query": request.query_string,
+            "query": request.rel_url.raw_query_string,
             "headers": dict(request.headers),
             "size": len(body),
             "json": json.loads(body) if request.content_type == "application/json" and body else None,
@@ -334,7 +352,9 @@ async def answer(_orch: Orchestrator, request: web.Request) -> web.StreamRespons
     """Answers as its input says: `status`, `text`, `type`, `headers`."""
     wanted = json.loads(await request.read())
     headers = {"Content-Type": wanted.get("type", "application/json"), **wanted.get("headers", {})}
-    return web.Response(status=wanted.get("status", 200), body=wanted.get("text", "").encode(), headers=headers)
+    return web.Response(
+        status=wanted.get("status", 200), body=wanted.get("text", "").encode(), headers=headers
+    )
 
 
 async def tokens(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
@@ -347,7 +367,11 @@ async def tokens(orch: Orchestrator, request: web.Request) -> web.StreamResponse
     if wanted.get("endless"):
         orch.note("tokens written")
         await asyncio.Event().wait()
-    await stream.write(b"data: [DONE]\n\n")
+    if wanted.get("gate"):
+        await orch.gate(wanted["gate"]).passed()
+        await stream.write(b"data: later\n\n")
+    with contextlib.suppress(ConnectionResetError):
+        await stream.write(b"data: [DONE]\n\n")
     return stream
 
 
@@ -359,11 +383,60 @@ async def slow(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
     return web.json_response({"slow": True})
 
 
+async def open_gate(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
+    """Opens the gate that its input names."""
+    orch.gate(await request.json()).open()
+    return web.json_response(None)
+
+
+async def live(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
+    """A worker with channels: it sends each control message back as an event.
+
+    `params` of the start: `lacks` names channels to leave out, `gate` one to wait for, `status` an error.
+    """
+    tail, sid = request.match_info["tail"], request.match_info["sid"]
+    if tail == "ws":
+        socket_ = web.WebSocketResponse()
+        await socket_.prepare(request)
+        async for message in socket_:
+            await socket_.send_str(message.data[::-1])
+        return socket_
+    if tail != "live":
+        return await inspect(orch, request)
+    wanted = await request.json()
+    params = wanted.get("params", {})
+    if "gate" in params:
+        orch.note("live starting")
+        await asyncio.shield(asyncio.ensure_future(orch.gate(params["gate"]).passed()))
+    if "status" in params:
+        return web.json_response({"error": "refused"}, status=params["status"])
+    names = [name for name in ("in", "out", "control", "events", "data") if name not in params.get("lacks", [])]
+    base = f"{request.scheme}://{request.host}{orch.trickle.prefix}/{sid}"
+    for name in names:
+        orch.trickle.create(f"{sid}-{name}", "application/json")
+    roles = {"in": "publish", "out": "subscribe"}
+    answer = {f"{roles.get(name, name)}_url": f"{base}-{name}" for name in names}
+    if "control" in names:
+        orch.spawn(_relay(orch, sid, answer["control_url"]))
+    return web.json_response({"manifest_id": f"m-{sid}", **answer, **params.get("answer", {}), "asked": wanted})
+
+
+async def _relay(orch: Orchestrator, sid: str, control_url: str) -> None:
+    async with ChannelReader(control_url) as control:
+        async for message in control:
+            if f"{sid}-events" in orch.trickle.channel_names():
+                orch.trickle.publish(f"{sid}-events", json.dumps({"got": message}).encode())
+            if message == "end":
+                orch.end_channels(sid)
+    orch.note("relay over")
+
+
 def populate(orch: Orchestrator) -> Orchestrator:
     """The workers that most tests use, each as single-shot and, with a `p-` before, as persistent runner."""
-    for handler in (echo, inspect, answer, tokens, slow):
+    for handler in (echo, inspect, answer, tokens, slow, open_gate):
         orch.add(handler.__name__, handler)
         orch.add(f"p-{handler.__name__}", handler, mode="persistent")
+    orch.add("live", live, mode="persistent")
     return orch
 
 
@@ -373,7 +446,12 @@ def populate(orch: Orchestrator) -> Orchestrator:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
-        if name.startswith("LIVEPEER_") or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        if name.startswith("LIVEPEER_") or name.lower() in (
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "no_proxy",
+        ):
             monkeypatch.delenv(name)
     yield
     gc.collect()  # what was left open complains in the test that left it
@@ -543,48 +621,159 @@ class Finished:
     seconds: float
 
 
+# Starting Python and loading aiohttp takes a second under `-X dev`, and there are dozens of scripts here. So a
+# process that has loaded them makes each script's by `fork`, twice: the one between notes how it ended.
+ZYGOTE = """
+import json, os, sys, warnings
+import livepeer.client, livepeer.client._calls
+def note(path, number):
+    with open(path, "w") as file:
+        file.write(str(number) + "\\n")
+while job := sys.stdin.readline():
+    job = json.loads(job)
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+        continue
+    if os.fork():
+        os._exit(0)
+    if pid := os.fork():
+        note(job["path"] + ".pid", pid)
+        note(job["path"] + ".code", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        os._exit(0)
+    for number, name in enumerate((None, ".out", ".err")):
+        os.dup2(os.open(job["path"] + name if name else os.devnull, os.O_RDWR | os.O_CREAT), number)
+    sys.argv = ["-c", *job["arguments"]]
+    source = compile(job["source"], "<script>", "exec")
+    del pid, number, name, job
+    break
+else:
+    sys.exit(0)
+exec(source)
+"""
+DEVELOPMENT = ("-X", "dev", "-W", "error")
+
+
+class Zygote:
+    """See `ZYGOTE`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, *DEVELOPMENT, "-c", ZYGOTE], stdin=subprocess.PIPE, text=True, env=_environment()
+        )
+        self._count = 0
+
+    def start(self, source: str, arguments: tuple[str, ...]) -> Path:
+        self._count += 1
+        path = self._folder / str(self._count)
+        assert self._process.stdin is not None
+        job = {"source": source, "arguments": arguments, "path": str(path)}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return path
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert self._process.wait(PATIENCE) == 0
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote | None]:
+    if not hasattr(os, "fork"):
+        yield None
+        return
+    started = Zygote(tmp_path_factory.mktemp("scripts"))
+    yield started
+    started.stop()
+
+
+def _environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("LIVEPEER_")}
+
+
 class Script:
     """A Python script in a process of its own, under `-X dev -W error`."""
 
-    def __init__(self, source: str, *arguments: str, flags: tuple[str, ...] = ("-X", "dev", "-W", "error")) -> None:
+    def __init__(self, source: str, arguments: tuple[str, ...], zygote: Zygote | None, folder: Path) -> None:
         self._began = time.monotonic()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("LIVEPEER_")}
-        self.process = subprocess.Popen(
-            [sys.executable, *flags, "-c", textwrap.dedent(source), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        self._process: subprocess.Popen[bytes] | None = None
+        source = textwrap.dedent(source)
+        if zygote is not None:
+            self._path = zygote.start(source, arguments)
+            self.pid = int(self._when_written(".pid", PATIENCE))
+            return
+        self._path = folder / uuid.uuid4().hex
+        with self._file(".out").open("wb") as out, self._file(".err").open("wb") as err:
+            command = [sys.executable, *DEVELOPMENT, "-c", source, *arguments]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment()
+            )
+        self.pid = self._process.pid
 
     def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+        os.kill(self.pid, signal.SIGINT)
 
-    def finish(self, timeout: float = 30.0) -> Finished:
-        try:
-            out, err = self.process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            out, err = self.process.communicate()
-            raise AssertionError(f"the script did not end within {timeout} s: {out}\n{err}") from None
-        return Finished(self.process.returncode, out, err, time.monotonic() - self._began)
+    def wait_line(self, line: str) -> None:
+        """Wait until the script has printed a line."""
+        deadline = time.monotonic() + PATIENCE
+        while line not in self._text(".out").splitlines():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {line!r}:\n{self._text('.out')}{self._errors()}")
+            time.sleep(0.005)
+
+    def finish(self, timeout: float = 20.0) -> Finished:
+        if self._process is not None:
+            code = self._process.wait(timeout)
+        else:
+            code = int(self._when_written(".code", timeout))
+        seconds = time.monotonic() - self._began
+        return Finished(code, self._text(".out"), self._errors(), seconds)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        elif not self._file(".code").exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def _file(self, suffix: str) -> Path:
+        return self._path.with_suffix(suffix)
+
+    def _text(self, suffix: str) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return self._file(suffix).read_text()
+        return ""
+
+    def _errors(self) -> str:
+        # asyncio's debug mode complains of a busy machine, which is not what is tested.
+        return re.sub(r"(?m)^Executing <.*> took \d+\.\d+ seconds\n", "", self._text(".err"))
+
+    def _when_written(self, suffix: str, timeout: float) -> str:
+        deadline = time.monotonic() + timeout
+        while True:
+            if (text := self._text(suffix)).endswith("\n"):
+                return text
+            if time.monotonic() > deadline:
+                shown = self._text(".out"), self._text(".err")
+                self.kill()
+                raise AssertionError(f"the script did not come to its {suffix} in {timeout} s: {shown}")
+            time.sleep(0.002)
 
 
 @pytest.fixture
-def script() -> Iterator[Callable[..., Script]]:
-    """Starts scripts, and kills what a failed test left of them."""
+def script(zygote: Zygote | None, tmp_path: Path) -> Iterator[Callable[..., Script]]:
+    """Starts scripts (with `fresh`, in an interpreter of their own), and kills what a failed test left."""
     started: list[Script] = []
 
-    def start(source: str, *arguments: str, **options: Any) -> Script:
-        started.append(Script(source, *arguments, **options))
+    def start(source: str, *arguments: str, fresh: bool = False) -> Script:
+        started.append(Script(source, arguments, None if fresh else zygote, tmp_path))
         return started[-1]
 
     yield start
     for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.communicate()
+        one.kill()
 
 
 @pytest.fixture

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import importlib
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +30,7 @@ def run(code: str) -> str:
     "module", ["livepeer.trickle", "livepeer.trickle.media", "livepeer.trickle.protocol"]
 )
 def test_importing_loads_nothing_heavy(module: str) -> None:
-    loaded = run(f"import sys, livepeer.{module}; print(*{{name.split('.')[0] for name in sys.modules}})")
+    loaded = run(f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})")
     assert not HEAVY & set(loaded.split())
 
 
@@ -61,9 +65,13 @@ def test_a_missing_extra_says_how_to_install_it(missing: str) -> None:
         assert 'pip install "livepeer-trickle[media]"' in said
 
 
-def test_type_hints_resolve() -> None:
-    for name in livepeer.trickle.__all__:
-        value = getattr(livepeer.trickle, name)
+@pytest.mark.parametrize("face", ["livepeer.trickle", "livepeer.trickle.media"])
+def test_type_hints_resolve(face: str) -> None:
+    if face.endswith("media"):
+        pytest.importorskip("av")
+    module = importlib.import_module(face)
+    for name in module.__all__:
+        value = getattr(module, name)
         if inspect.isclass(value) and not issubclass(value, Exception):
             typing.get_type_hints(value.__init__)
             for method, _ in inspect.getmembers(value, inspect.isfunction):
@@ -85,3 +93,23 @@ def test_the_version_is_the_distributions() -> None:
     from importlib.metadata import version
 
     assert livepeer.trickle.__version__ == version("livepeer-trickle")
+
+
+def test_the_readmes_examples_work() -> None:
+    readme = Path(__file__).parents[1] / "README.md"
+    video, channels = re.findall(r"```python\n(.*?)```", readme.read_text(), flags=re.DOTALL)
+    exec(compile(channels, "README.md", "exec"), scope := {})
+    pytest.importorskip("av")
+
+    async def main() -> None:
+        async with livepeer.trickle.TrickleServer.serve() as server:
+            for write, read in (("write", "read"), ("control", "events")):
+                url = server.channel_url(write)
+                server.create(write)
+                reading = asyncio.create_task(scope[read](url))
+                await asyncio.sleep(0.05)
+                await scope[write](url)
+                await reading
+
+    asyncio.run(main())
+    assert run(video).splitlines()[-1].startswith("0.967 s (360, 640, 3)")

@@ -5,7 +5,8 @@
     gw = Gateway(orch_url="https://127.0.0.1:8935")
     print(gw.run("text-reverse", input={"text": "hello"}))
 
-Importing this package loads neither aiohttp nor PyAV; `Gateway()` loads the first, live media the second.
+Importing this package loads nothing but itself: each name loads its module at first use, `Gateway()` loads
+aiohttp, and live media loads PyAV.
 """
 
 from __future__ import annotations
@@ -14,47 +15,48 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .catalogue import Capability, Gpu, Price
-from .errors import (
-    BudgetExceeded,
-    CapabilityError,
-    CapabilityNotFound,
-    CapacityError,
-    ChannelClosed,
-    ChannelNotFound,
-    ConfigurationError,
-    ConnectionFailed,
-    ConnectTimeout,
-    DeadlineExceeded,
-    FirstByteTimeout,
-    IdleTimeout,
-    InputError,
-    InsufficientBalance,
-    LivepeerError,
-    LivepeerTimeout,
-    MediaError,
-    NoOrchestratorError,
-    OrchestratorError,
-    PaymentError,
-    PaymentUnsupported,
-    PriceExceeded,
-    Rejection,
-    ResponseError,
-    SessionEnded,
-    SignerError,
-    StreamError,
-    TrickleConnectionError,
-    TrickleError,
-)
-from .events import StreamEvent
-from .gateway import Gateway
-from .live import ChannelStats, LiveSession, SessionStats
-from .results import Blob, Response
-from .stream import AsyncStreamResponse, StreamResponse
-from .timeouts import Timeout
 
 if TYPE_CHECKING:
     from livepeer.trickle.media import MediaOutput, MediaPublish, VideoFrame
+
+    from .catalogue import Capability, Gpu, Price
+    from .errors import (
+        BudgetExceeded,
+        CapabilityError,
+        CapabilityNotFound,
+        CapacityError,
+        ChannelClosed,
+        ChannelNotFound,
+        ConfigurationError,
+        ConnectionFailed,
+        ConnectTimeout,
+        DeadlineExceeded,
+        FirstByteTimeout,
+        IdleTimeout,
+        InputError,
+        InsufficientBalance,
+        LivepeerError,
+        LivepeerTimeout,
+        MediaError,
+        NoOrchestratorError,
+        OrchestratorError,
+        PaymentError,
+        PaymentUnsupported,
+        PriceExceeded,
+        Rejection,
+        ResponseError,
+        SessionEnded,
+        SignerError,
+        StreamError,
+        TrickleConnectionError,
+        TrickleError,
+    )
+    from .events import StreamEvent
+    from .gateway import Gateway
+    from .live import ChannelStats, LiveSession, SessionStats
+    from .results import Blob, Response
+    from .stream import AsyncStreamResponse, StreamResponse
+    from .timeouts import Timeout
 
 __all__ = [
     "AsyncStreamResponse",
@@ -105,13 +107,73 @@ __all__ = [
     "__version__",
 ]
 
-_MEDIA = ("MediaOutput", "MediaPublish", "VideoFrame")
+_MODULES = {
+    ".catalogue": (
+        "Capability",
+        "Gpu",
+        "Price",
+    ),
+    ".errors": (
+        "BudgetExceeded",
+        "CapabilityError",
+        "CapabilityNotFound",
+        "CapacityError",
+        "ChannelClosed",
+        "ChannelNotFound",
+        "ConfigurationError",
+        "ConnectTimeout",
+        "ConnectionFailed",
+        "DeadlineExceeded",
+        "FirstByteTimeout",
+        "IdleTimeout",
+        "InputError",
+        "InsufficientBalance",
+        "LivepeerError",
+        "LivepeerTimeout",
+        "MediaError",
+        "NoOrchestratorError",
+        "OrchestratorError",
+        "PaymentError",
+        "PaymentUnsupported",
+        "PriceExceeded",
+        "Rejection",
+        "ResponseError",
+        "SessionEnded",
+        "SignerError",
+        "StreamError",
+        "TrickleConnectionError",
+        "TrickleError",
+    ),
+    ".events": ("StreamEvent",),
+    ".gateway": ("Gateway",),
+    ".live": (
+        "ChannelStats",
+        "LiveSession",
+        "SessionStats",
+    ),
+    ".results": (
+        "Blob",
+        "Response",
+    ),
+    ".stream": (
+        "AsyncStreamResponse",
+        "StreamResponse",
+    ),
+    ".timeouts": ("Timeout",),
+    "livepeer.trickle.media": (
+        "MediaOutput",
+        "MediaPublish",
+        "VideoFrame",
+    ),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MEDIA:
+    module = _LAZY.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module("livepeer.trickle.media"), name)
+    value = getattr(importlib.import_module(module, __name__), name)
     globals()[name] = value
     return value
 

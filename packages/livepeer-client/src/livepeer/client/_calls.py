@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from ._http import Pool, translated
+from ._http import Pool, running_loop, translated
 from .catalogue import Capability, Runner, merge
 from .config import Config
 from .discovery import Discovery, Listing
@@ -41,6 +41,7 @@ class Calls:
 
     async def call(self, call: Call, model: str | None) -> Response:
         """Make a request and read its answer to the end."""
+        running_loop()
         began = time.monotonic()
         total = call.timeout.total
         try:

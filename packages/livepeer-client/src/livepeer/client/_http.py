@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, Coroutine, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 from yarl import URL
 
-from livepeer.trickle.transport import CertificateChanged, TLSPolicy, Transport, hang_up
+from livepeer.trickle.transport import CertificateChanged, TLSPolicy, Transport
 
 from ._fork import abandon, on_fork
 from ._urls import redact
@@ -28,85 +29,150 @@ from .errors import (
     StreamError,
 )
 
+if TYPE_CHECKING:
+    from .routes import Answer
+
 __all__ = ["Pool", "running_loop", "translated"]
+
+_logger = logging.getLogger("livepeer.client")
+_LAST_WORDS = 5.0  # seconds that the end of a loop waits for sessions to be stopped
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
 
 
 class Pool:
     """A `Transport` for each event loop that a gateway is used on.
 
-    Each is held by an asynchronous generator that was started on its loop: `asyncio.run` ends those before
-    it closes the loop, so nobody has to close a gateway.
+    Each is held by an asynchronous generator that was started on its loop: `asyncio.run` ends those when it
+    has cancelled the tasks and before it closes the loop, so nobody has to close a gateway.
     """
 
     def __init__(self, tls: TLSPolicy) -> None:
         self.tls = tls
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OnLoop] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = weakref.WeakKeyDictionary()
         on_fork(self)
 
     async def transport(self) -> Transport:
         """The transport of the running loop."""
-        loop = running_loop()
-        mine = self._loops.get(loop)
-        if mine is None:
-            answers: weakref.WeakSet[aiohttp.ClientResponse] = weakref.WeakSet()
-            held = _hold(self.tls, answers)
-            mine = self._loops[loop] = _OnLoop(await anext(held), held, answers)
-        return mine.transport
+        return self._here().transport
 
-    def track(self, response: aiohttp.ClientResponse) -> None:
+    def track(self, answer: Answer) -> None:
         """Close this answer with the connections of its loop, when nobody did before."""
-        mine = self._loops.get(running_loop())
-        if mine is not None:
-            mine.answers.add(response)
+        self._here().answers.add(answer)
 
-    async def adopt(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Let work finish that its caller no longer waits for; `aclose` waits for it."""
-        await self.transport()
-        tasks = self._loops[running_loop()].tasks
-        task = asyncio.ensure_future(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    def enlist(self, session: _Closable) -> None:
+        """Close this session with the connections of its loop, unless it is discharged before."""
+        self._here().sessions.add(session)
+
+    def discharge(self, session: _Closable) -> None:
+        """Forget a session that is over."""
+        self._here().sessions.discard(session)
+
+    def adopt(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
+        """Begin work that outlives its caller; `aclose` waits for it.
+
+        Args:
+            make: Makes the coroutine. It is called once more when the first one is cancelled, which is what
+                `asyncio.run` does to every task before the connections are closed.
+        """
+        return self._here().begin(make)
 
     async def aclose(self) -> None:
         """Wait for adopted work, and close the connections of the running loop."""
-        mine = self._loops.pop(running_loop(), None)
-        if mine is not None:
-            await asyncio.gather(*mine.tasks, return_exceptions=True)
-            await mine.held.aclose()
+        loop = running_loop()
+        held = self._loops.get(loop)
+        if held is None:
+            return
+        mine, holding = held
+        async with mine.closing:
+            if self._loops.get(loop) is held:
+                await asyncio.gather(*mine.work, return_exceptions=True)
+                await holding.aclose()
 
     def loops(self) -> list[asyncio.AbstractEventLoop]:
         """The loops with open connections."""
         return [loop for loop in list(self._loops) if not loop.is_closed()]
 
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The connections of a loop are being closed; its next call opens others."""
+        self._loops.pop(loop, None)
+
+    def _here(self) -> _OnLoop:
+        loop = running_loop()
+        held = self._loops.get(loop)
+        if held is None:
+            mine = _OnLoop(Transport(tls=self.tls, user_agent=f"livepeer-client/{__version__}"))
+            holding = _hold(mine, weakref.ref(self), loop)
+            with contextlib.suppress(StopIteration):
+                holding.__anext__().send(None)  # to its yield, which it reaches without waiting
+            held = self._loops[loop] = (mine, holding)
+        return held[0]
+
     def _after_fork(self) -> None:
-        for loop, mine in list(self._loops.items()):
+        for loop, held in list(self._loops.items()):
             abandon(loop)
-            abandon(mine)
+            abandon(held)
         self._loops = weakref.WeakKeyDictionary()
 
 
-@dataclass(frozen=True, slots=True)
 class _OnLoop:
     """What a pool has on one loop."""
 
-    transport: Transport
-    held: AsyncGenerator[Transport, None]
-    answers: weakref.WeakSet[aiohttp.ClientResponse]
-    tasks: set[asyncio.Future[Any]] = field(default_factory=set)
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.answers: weakref.WeakSet[Answer] = weakref.WeakSet()
+        self.sessions: set[_Closable] = set()
+        self.work: set[asyncio.Task[Any]] = set()
+        self.closing = asyncio.Lock()
+        self._cut_off: list[Callable[[], Coroutine[Any, Any, Any]]] = []
+
+    def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
+        """Start adopted work."""
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self.work.discard(task)
+            if task.cancelled():
+                self._cut_off.append(make)
+            elif error := task.exception():
+                _logger.debug("what a call left behind failed: %r", error)
+
+        task = asyncio.get_running_loop().create_task(make())
+        self.work.add(task)
+        task.add_done_callback(ended)
+        return task
+
+    async def settle(self) -> None:
+        """Give back what is still reserved."""
+        open_now = [*self.answers, *self.sessions]
+        ending = [asyncio.ensure_future(one.aclose()) for one in open_now]
+        cut_off, self._cut_off = self._cut_off, []
+        ending += [self.begin(make) for make in cut_off]
+        ending += self.work
+        if ending:
+            await asyncio.wait(ending, timeout=_LAST_WORDS)
+
+
+_Held = tuple[_OnLoop, AsyncGenerator[None, None]]
 
 
 async def _hold(
-    tls: TLSPolicy, answers: weakref.WeakSet[aiohttp.ClientResponse]
-) -> AsyncGenerator[Transport, None]:
-    transport = Transport(tls=tls, user_agent=f"livepeer-client/{__version__}")
+    mine: _OnLoop, pool: weakref.ref[Pool], loop: asyncio.AbstractEventLoop
+) -> AsyncGenerator[None, None]:
+    """Close what a pool has on a loop, at the end of either; so it must not keep the pool alive."""
+    process = os.getpid()
     try:
-        yield transport
+        yield
     finally:
-        for answer in list(answers):
-            hang_up(answer)
-        await transport.aclose()
+        # A child that unwinds an inherited loop must not touch its parent's connections.
+        if os.getpid() == process:
+            try:
+                await mine.settle()
+            finally:
+                if owner := pool():
+                    owner.forget(loop)
+                await mine.transport.aclose()
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -135,7 +201,7 @@ def translated(where: str, **details: Any) -> Iterator[None]:
     """
     try:
         yield
-    except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
+    except (aiohttp.ClientError, OSError, ValueError, RuntimeError, asyncio.IncompleteReadError) as error:
         if isinstance(error, LivepeerError):
             raise
         raise as_livepeer_error(error, redact(where), **details) from error
@@ -193,6 +259,8 @@ def as_livepeer_error(error: Exception, where: str, **details: Any) -> LivepeerE
                 hint="Whether the work was done is unknown.",
                 **details,
             )
+        case RuntimeError():
+            return ConnectionFailed(f"The connection to {where} was closed on this side.", **details)
     return ConfigurationError(f"The request to {where} can't be made: {error}.", **details)
 
 

@@ -8,7 +8,7 @@ import concurrent.futures
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ._fork import abandon, on_fork
 from .errors import ConfigurationError
@@ -28,6 +28,7 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ended = False
         on_fork(self)
         atexit.register(self.stop)
 
@@ -48,9 +49,17 @@ class LoopThread:
                 "itself for ever.",
                 hint="Call the _async form here, or the synchronous one from another thread.",
             )
-        future = asyncio.run_coroutine_threadsafe(make(), self.loop())
+        if self._ended and threading.current_thread() is not threading.main_thread():
+            _stand_still()
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        loop = self.loop()
         try:
+            loop.call_soon_threadsafe(_begin, loop, make, future)
             return _result(future)
+        except (RuntimeError, concurrent.futures.CancelledError):
+            if self._ended:
+                _stand_still()
+            raise
         except (KeyboardInterrupt, SystemExit):
             future.cancel()
             self._await_unwinding(future)
@@ -79,6 +88,7 @@ class LoopThread:
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
+            self._ended = True
         if loop is None or thread is None or loop.is_closed():
             return
         loop.call_soon_threadsafe(loop.stop)
@@ -114,6 +124,37 @@ class LoopThread:
         self._loop = self._thread = None
 
 
+def _begin(
+    loop: asyncio.AbstractEventLoop,
+    make: Callable[[], Coroutine[Any, Any, T]],
+    future: concurrent.futures.Future[T],
+) -> None:
+    """Run a coroutine as a task of this loop, for a future that its caller waits for, and may cancel.
+
+    asyncio's own `run_coroutine_threadsafe` takes a coroutine, which an interrupt at the wrong moment leaves
+    without anybody to await it.
+    """
+    if future.cancelled():
+        return
+    task = loop.create_task(make())
+
+    def ended(task: asyncio.Task[T]) -> None:
+        error = concurrent.futures.CancelledError() if task.cancelled() else task.exception()
+        if not future.set_running_or_notify_cancel():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(task.result())
+
+    def given_up(future: concurrent.futures.Future[T]) -> None:
+        if future.cancelled() and not loop.is_closed():
+            loop.call_soon_threadsafe(task.cancel)
+
+    task.add_done_callback(ended)
+    future.add_done_callback(given_up)
+
+
 def _result(future: concurrent.futures.Future[T]) -> T:
     if sys.platform != "win32":
         return future.result()
@@ -123,14 +164,20 @@ def _result(future: concurrent.futures.Future[T]) -> T:
             return future.result()
 
 
+def _stand_still() -> NoReturn:
+    """Stop this thread for ever: the interpreter exits, as daemon threads find out in any blocking call."""
+    while True:
+        threading.Event().wait()
+
+
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:

@@ -73,8 +73,7 @@ class _Lines:
     """Cuts bytes into lines at ``\\n``, ``\\r`` and ``\\r\\n``, wherever the pieces are cut."""
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._searched = 0  # how much of the rest has no line end, so that a long line is searched once
+        self._rest = bytearray()  # has no line end
         self._skip_newline = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -83,28 +82,28 @@ class _Lines:
             if chunk.startswith(b"\n"):
                 chunk = chunk[1:]
             self._skip_newline = False
-        if not chunk:
+        if b"\r" in chunk:
+            self._skip_newline = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, newline, others = chunk.partition(b"\n")
+        self._keep(first)
+        if not newline:
             return []
-        buffer = self._rest + chunk
-        if b"\r" in buffer:
-            self._skip_newline = buffer.endswith(b"\r")
-            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        elif buffer.find(b"\n", self._searched) < 0:
-            self._keep(buffer)
-            return []
-        *lines, rest = buffer.split(b"\n")
+        *lines, rest = others.split(b"\n")
+        lines.insert(0, self.rest())
+        self._rest.clear()
         self._keep(rest)
         return lines
 
     def rest(self) -> bytes:
-        return self._rest
+        return bytes(self._rest)
 
-    def _keep(self, rest: bytes) -> None:
-        if len(rest) > _MAX_EVENT:
+    def _keep(self, piece: bytes) -> None:
+        self._rest += piece
+        if len(self._rest) > _MAX_EVENT:
             raise StreamError(
-                f"The stream sent {len(rest)} bytes without a line end; that is no event stream."
+                f"The stream sent {len(self._rest)} bytes without a line end; that is no event stream."
             )
-        self._rest, self._searched = rest, len(rest)
 
 
 class SSEDecoder:
@@ -238,10 +237,8 @@ def decoder_for(content_type: str, charset: str | None = None) -> Decoder:
         "application/jsonlines",
     ):
         return LineDecoder()
-    if (
-        content_type.startswith("text/")
-        or content_type == "application/json"
-        or content_type.endswith("+json")
-    ):
+    if content_type == "application/json" or content_type.endswith("+json"):
+        return WholeDecoder()
+    if content_type.startswith("text/"):
         return ChunkDecoder(charset or "utf-8")
     return ChunkDecoder(None)

@@ -319,7 +319,7 @@ class Gateway:
         here = asyncio._get_running_loop()
         for loop in self._pool.loops():
             if loop is here:
-                loop.create_task(self._pool.aclose())
+                self._closing = loop.create_task(self._pool.aclose())
             elif loop.is_running():
                 asyncio.run_coroutine_threadsafe(self._pool.aclose(), loop).result()
 
@@ -387,6 +387,9 @@ class Gateway:
 
 async def _encode(value: Any, model: str | None) -> Body:
     """Encode an input, in a thread of its own when that may take long."""
+    from ._http import running_loop
+
+    running_loop()
     if is_large(value):
         return await asyncio.to_thread(encode_input, value, model)
     return encode_input(value, model)

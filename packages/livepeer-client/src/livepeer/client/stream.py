@@ -9,11 +9,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._loop_thread import LoopThread
-from .errors import CapabilityError, ConfigurationError, DeadlineExceeded, IdleTimeout, LivepeerError
+from .errors import (
+    CapabilityError,
+    ConfigurationError,
+    DeadlineExceeded,
+    IdleTimeout,
+    LivepeerError,
+    StreamError,
+)
 from .events import Decoder, StreamEvent, decoder_for
 from .timeouts import Timeout
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from .routes import Answer
 
 __all__ = ["AsyncStreamResponse", "StreamResponse", "until_error"]
@@ -68,6 +77,7 @@ class AsyncStreamResponse:
     async def aclose(self) -> None:
         """Close the connection; the worker notices at once. Closing twice does nothing."""
         self._over = True
+        self._failure = None
         self._pending.clear()
         if self._answer is not None:
             await self._answer.aclose()
@@ -79,9 +89,9 @@ class AsyncStreamResponse:
             batch = list(self._pending)
             self._pending.clear()
             return batch
-        while not self._over:
-            if events := await self._read():
-                return events
+        if not self._over:
+            await self._read()
+            return await self.read_batch()
         if self._failure is not None:
             raise self._failure
         return []
@@ -120,10 +130,18 @@ class AsyncStreamResponse:
         response = self._answer.response
         self._decoder = decoder_for(response.content_type, response.charset)
         weakref.finalize(self, _abandon, loop, self._answer).atexit = False
+        if self._over:
+            await self._answer.aclose()  # closed while it was opening
 
-    async def _read(self) -> list[StreamEvent]:
-        """Read until an event, the end or a limit."""
+    async def _read(self) -> None:
+        """Read until an event, the end or a limit; what came is pending then, whoever asks for it next."""
         assert self._decoder is not None
+        assert self._answer is not None
+        if self._answer.inherited:
+            raise StreamError(
+                "This stream was opened before a fork and belongs to the parent process.",
+                hint="Open another one in the child; the gateway can be used there.",
+            )
         idle = self._timeout.idle
         until = self._deadline
         if idle is not None:
@@ -134,14 +152,17 @@ class AsyncStreamResponse:
             while True:
                 chunk = await self._before(until, self._chunk())
                 events = self._decoder.feed(chunk) if chunk else self._decoder.finish()
-                events, self._failure = until_error(events, self._capability, self.orchestrator)
-                if self._decoder.done or self._failure or not chunk:
-                    self.complete = self._failure is None
+                events, failure = until_error(events, self._capability, self.orchestrator)
+                self._pending.extend(events)
+                if self._decoder.done or failure or not chunk:
+                    self.complete, self._failure = failure is None, failure
                     await self._end()
-                    return events
+                    return
                 if events:
-                    return events
+                    return
         except LivepeerError:
+            if self._over:
+                return  # closed by its reader, in another task or thread
             await self._end()
             raise
 
@@ -151,7 +172,13 @@ class AsyncStreamResponse:
         assert self._answer is not None
         response = self._answer.response
         with translated(str(response.url), orchestrator=self.orchestrator, request_id=self.request_id):
-            return await response.content.readany()
+            try:
+                return await response.content.readany()
+            except Exception as error:
+                # aiohttp puts the failure before what had come until then; a slow reader is to get both.
+                if rest := _received(response, error):
+                    return rest
+                raise
 
     async def _end(self) -> None:
         self._over = True
@@ -244,6 +271,18 @@ class StreamResponse:
         self.close()
 
 
+def _received(response: aiohttp.ClientResponse, failure: Exception) -> bytes:
+    """What had come of a body before it failed."""
+    content = response.content
+    if content.exception() is None:
+        return b""
+    content.set_exception(None)  # type: ignore[arg-type]
+    try:
+        return content.read_nowait()
+    finally:
+        content.set_exception(failure)
+
+
 def until_error(
     events: list[StreamEvent], capability: str, orchestrator: str
 ) -> tuple[list[StreamEvent], LivepeerError | None]:
@@ -276,13 +315,8 @@ def until_error(
 
 def _abandon(loop: asyncio.AbstractEventLoop, answer: Answer) -> None:
     """Close the answer of a stream that was collected; any thread may be the one that collects it."""
-
-    def close() -> None:
-        answer.hang_up()
-        loop.create_task(answer.aclose())
-
     if not loop.is_closed():
         try:
-            loop.call_soon_threadsafe(close)
+            loop.call_soon_threadsafe(answer.abandon)
         except RuntimeError:
             return  # closed in between, and its connections with it

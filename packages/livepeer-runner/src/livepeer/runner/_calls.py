@@ -36,41 +36,24 @@ async def answer(pipeline: Pipeline, lease: Callable[[], Awaitable[Lease]], requ
         body = await request.body()
     except ClientDisconnect:
         return _GONE
-    signature = pipeline.signature()
     place = await lease()
-    handed_over = False
     gone = asyncio.ensure_future(_until_gone(request.receive))
+    events: _Events | None = None
     try:
-        kind, query = request.headers.get("content-type"), request.query_params.multi_items()
-        if len(body) > _LARGE or signature.decodes_images:
-            bound = await place.worker.call(signature.bind, body, kind, query)
-        else:
-            bound = signature.bind(body, kind, query)
-        result = await _first_of(_run(pipeline, bound, place), gone)
+        result = await _first_of(_run(pipeline, request, body, place), gone)
         if result is _END:
             return _GONE
         if not is_stream(result):
-            if isinstance(result, bytes | str):
-                content, media_type = encode_result(result)
-            else:
-                content, media_type = await place.worker.call(encode_result, result)
-            return Response(content, headers={"content-type": media_type})
+            return await _whole(result, place)
         events = _Events(result, place)
-        handed_over = True
-        try:
-            begun = await events.begin(gone)
-        except BaseException:
-            await asyncio.shield(events.aclose())
-            raise
-        if not begun:
-            await asyncio.shield(events.aclose())
-            return _GONE
-        return _EventStream(events)
+        return await _streamed(events, gone)
+    except HTTPError:
+        raise
     except Exception as error:
         raise as_http_error(error, f"{type(pipeline).__name__}.run") from error
     finally:
         gone.cancel()
-        if not handed_over:
+        if events is None:
             place.close()
 
 
@@ -84,8 +67,14 @@ def as_http_error(error: Exception, where: str) -> HTTPError:
     return RunFailed(where, error)
 
 
-async def _run(pipeline: Pipeline, arguments: dict[str, Any], place: Lease) -> Any:
-    run = pipeline.run
+async def _run(pipeline: Pipeline, request: Request, body: bytes, place: Lease) -> Any:
+    """Bind and run; the result, or the generator that will give the results."""
+    signature, run = pipeline.signature(), pipeline.run
+    kind, query = request.headers.get("content-type"), request.query_params.multi_items()
+    if len(body) > _LARGE or signature.decodes_images:
+        arguments = await place.worker.call(signature.bind, body, kind, query)
+    else:
+        arguments = signature.bind(body, kind, query)
     if inspect.isasyncgenfunction(run) or inspect.isgeneratorfunction(run):
         return run(**arguments)
     if inspect.iscoroutinefunction(run):
@@ -93,6 +82,24 @@ async def _run(pipeline: Pipeline, arguments: dict[str, Any], place: Lease) -> A
     else:
         result = await place.worker.call(lambda: run(**arguments))
     return await result if inspect.isawaitable(result) else result
+
+
+async def _whole(result: Any, place: Lease) -> Response:
+    if isinstance(result, bytes | str):
+        content, media_type = encode_result(result)
+    else:
+        content, media_type = await place.worker.call(encode_result, result)
+    return Response(content, headers={"content-type": media_type})
+
+
+async def _streamed(events: _Events, gone: asyncio.Future[None]) -> Response:
+    begun = False
+    try:
+        begun = await events.begin(gone)
+    finally:
+        if not begun:
+            await asyncio.shield(events.aclose())
+    return _EventStream(events) if begun else _GONE
 
 
 async def _until_gone(receive: Receive) -> None:

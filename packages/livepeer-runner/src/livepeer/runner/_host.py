@@ -56,18 +56,18 @@ class Host:
                 f"A {type(pipeline).__name__} can't be served; give a Pipeline or LivePipeline."
             )
         self.pipeline = pipeline
-        self.name = check_name(name, type(pipeline).__name__) if name else type(pipeline).app_name()
-        self.capacity = pipeline.capacity if capacity is None else capacity
+        self.name: str = check_name(name, type(pipeline).__name__) if name else type(pipeline).app_name()
+        self.capacity: int = pipeline.capacity if capacity is None else capacity
         if self.capacity < 1:
             raise ConfigurationError(f"capacity={self.capacity}: a runner takes at least one call at a time.")
-        self.slots = Slots(self.capacity, self.name)
+        self.slots: Slots = Slots(self.capacity, self.name)
         self.streams: dict[str, Stream] = {}
         self.refusal: LivepeerError | None = None
-        self.stopping = False
-        self.ready = asyncio.Event()
+        self.stopping: bool = False
+        self.ready: asyncio.Event = asyncio.Event()
         self.failure: BaseException | None = None
         self.on_stop: list[Callable[[], Awaitable[None]]] = []
-        self.tls = TLSPolicy()
+        self.tls: TLSPolicy = TLSPolicy()
         self.orchestrator: str | None = None
         self._transport: Transport | None = None
         self._setup: asyncio.Task[None] | None = None

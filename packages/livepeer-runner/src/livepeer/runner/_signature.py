@@ -55,12 +55,13 @@ class RunSignature:
         self._body = Whole.of(fields) or Parameters.make(where, fields)
         others = {name: field for name, field in fields.items() if raw is None or name != raw.name}
         self._others = Parameters.make(where, others) if raw and others else None
-        self.asynchronous = inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run)
+        self.output: JsonSchema
+        self.returns: str | None
         self.output, self.returns = output_schema(
             hints.get("return", inspect.Parameter.empty),
             stream=inspect.isgeneratorfunction(run) or inspect.isasyncgenfunction(run),
         )
-        self.streams = self.returns == "text/event-stream"
+        self.streams: bool = self.returns == "text/event-stream"
 
     @property
     def input(self) -> JsonSchema:

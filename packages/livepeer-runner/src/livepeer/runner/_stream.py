@@ -20,6 +20,7 @@ from livepeer.trickle.errors import ConfigurationError, LivepeerError, MediaErro
 from ._calls import as_http_error
 from ._outbox import Outbox
 from ._workers import Lease
+from .errors import HTTPError
 from .live_pipeline import LivePipeline
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class LiveStream:
         except Exception as error:
             await self._close_channels(delete=True)
             self._place.close()
+            if isinstance(error, HTTPError):
+                raise
             raise as_http_error(error, f"{type(self.pipeline).__name__}.on_stream_start") from error
         self._task = asyncio.create_task(self._run(), name=f"live stream {self.session_id}")
 

@@ -78,7 +78,7 @@ class Slots:
 
     def __init__(self, capacity: int, name: str) -> None:
         self.capacity = capacity
-        self.in_use = 0
+        self.in_use: int = 0
         self._name = name
         self._idle: list[Worker] = []
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()

@@ -47,7 +47,7 @@ class HTTPError(LivepeerError):
         super().__init__(message, retryable=status in (429, 503))
         self.status = status
         self.fields = fields
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the answer: ``{"error": {"type", "message", "status", "fields"?}}``."""
@@ -76,7 +76,7 @@ class RunFailed(HTTPError):
 
     def __init__(self, where: str, error: BaseException) -> None:
         super().__init__(500, f"{where} raised {type(error).__name__}; the runner's log has the details.")
-        self.kind = type(error).__name__
+        self.kind: str = type(error).__name__
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the answer, whose ``type`` is the class of the author's exception."""

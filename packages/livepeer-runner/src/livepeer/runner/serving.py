@@ -41,7 +41,7 @@ class RunningServer:
         self._host = host
         self._registration: LiveRunnerRegistration | None = None
         self.url = url
-        self.app_name = host.name
+        self.app_name: str = host.name
 
     @property
     def runner_id(self) -> str | None:
@@ -183,6 +183,9 @@ def serve(*pipelines: Definition, **options: Unpack[RunnerOptions]) -> None:
 async def _serve(pipelines: tuple[Definition, ...], options: RunnerOptions) -> None:
     asked = asyncio.Event()
     port = options["port"]
+    tls = options.get("tls", "pin")
+    # One memory of certificates, so that a changed one is told of once.
+    options = {**options, "tls": tls if isinstance(tls, TLSPolicy) else TLSPolicy(tls)}
     with _signals(asked):
         async with contextlib.AsyncExitStack() as stack:
             for index, pipeline in enumerate(pipelines):

@@ -37,7 +37,7 @@ class ChannelWriter:
         self._publisher = TricklePublisher(url, transport=transport, mime_type="application/json")
         self._lock = asyncio.Lock()
         self._written_at = float("-inf")
-        self.url = self._publisher.url
+        self.url: str = self._publisher.url
 
     async def write(self, message: Any) -> None:
         """Write one message (a JSON value), and wait until the server has it.
@@ -120,8 +120,8 @@ class ChannelReader:
 
     def __init__(self, url: str, *, transport: Transport | None = None, start: int = 0) -> None:
         self._subscriber = TrickleSubscriber(url, transport=transport, start=start)
-        self.url = self._subscriber.url
-        self.malformed = 0
+        self.url: str = self._subscriber.url
+        self.malformed: int = 0
         self._ready: deque[Any] = deque()
         self._segment: SegmentReader | None = None
         self._decoder = MessageDecoder()

@@ -14,7 +14,7 @@ class MessageDecoder:
     """Cuts one segment's bytes into JSON values. `malformed` counts what was no JSON and was left out."""
 
     def __init__(self) -> None:
-        self.malformed = 0
+        self.malformed: int = 0
         self._pending = b""  # the begin of a value that goes on in the next line
         self._line: list[bytes] = []
 

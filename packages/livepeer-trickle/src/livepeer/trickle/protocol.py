@@ -104,8 +104,8 @@ class ReaderState:
             raise ValueError(
                 f"start={start} is below -2; it is a segment's number, -1 (next) or -2 (current)"
             )
-        self.want = start
-        self.missed = 0
+        self.want: int = start
+        self.missed: int = 0
         self._found = False
         self._reading: int | None = None
         self._resume: tuple[int, int] | None = None  # the segment that was cut, and how much of it came
@@ -209,7 +209,7 @@ class WriterState:
                 f"start={start} is negative; a writer that begins at -1 loses its second segment"
             )
         self.seq = start
-        self.confirmed = 0
+        self.confirmed: int = 0
         self._reset = False
         self._known = False
 

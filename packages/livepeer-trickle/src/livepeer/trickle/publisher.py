@@ -43,7 +43,7 @@ class TricklePublisher:
         start: int | None = None,
     ) -> None:
         self._endpoint = Endpoint(url, transport)
-        self.url = self._endpoint.url
+        self.url: str = self._endpoint.url
         self.mime_type = mime_type
         self._state = WriterState(start)
         self._seq = start or 0
@@ -200,7 +200,7 @@ class SegmentWriter:
 
     def __init__(self, publisher: TricklePublisher) -> None:
         self._publisher = publisher
-        self.seq = publisher.seq
+        self.seq: int = publisher.seq
         self._pieces: deque[bytes] = deque()
         self._waiting = 0  # bytes in `_pieces`
         self._sent = 0

@@ -20,9 +20,9 @@ class Segment:
     __slots__ = ("_watchers", "chunks", "closed", "seq")
 
     def __init__(self, seq: int) -> None:
-        self.seq = seq
+        self.seq: int = seq
         self.chunks: list[bytes] = []
-        self.closed = False
+        self.closed: bool = False
         self._watchers: set[Callable[[], object]] = set()
 
     def append(self, data: bytes) -> None:
@@ -63,9 +63,9 @@ class Channel:
     def __init__(self, name: str, mime_type: str, now: float) -> None:
         self.name = name
         self.mime_type = mime_type
-        self.next_write = 0
-        self.write_time = now
-        self.closed = False
+        self.next_write: int = 0
+        self.write_time: float = now
+        self.closed: bool = False
         self._slots: list[Segment | None] = [None] * RING_SIZE
 
     def __iter__(self) -> Iterator[Segment]:

@@ -47,7 +47,7 @@ class TrickleServer:
         on_close: Callable[[str], None] | None = None,
     ) -> None:
         self.autocreate = autocreate
-        self.prefix = prefix.rstrip("/")
+        self.prefix: str = prefix.rstrip("/")
         self.url = ""
         self._idle_timeout = idle_timeout
         self._sweep_interval = sweep_interval

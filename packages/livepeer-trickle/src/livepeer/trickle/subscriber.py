@@ -41,7 +41,7 @@ class TrickleSubscriber:
                 f"start={start}: it is a segment's number, or -1 (the next one), or -2 (the current one)."
             )
         self._endpoint = Endpoint(url, transport)
-        self.url = self._endpoint.url
+        self.url: str = self._endpoint.url
         self._state = ReaderState(start)
         self._segment: SegmentReader | None = None
         self._ahead: _Request | None = None
@@ -158,9 +158,9 @@ class SegmentReader:
     """
 
     def __init__(self, subscriber: TrickleSubscriber, take: Take, response: aiohttp.ClientResponse) -> None:
-        self.seq = take.seq
-        self.content_type = response.headers.get("Content-Type", "application/octet-stream")
-        self.truncated = False
+        self.seq: int = take.seq
+        self.content_type: str = response.headers.get("Content-Type", "application/octet-stream")
+        self.truncated: bool = False
         self._subscriber = subscriber
         self._response: aiohttp.ClientResponse | None = response
         self._skip = take.skip

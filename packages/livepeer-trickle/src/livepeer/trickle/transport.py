@@ -134,7 +134,7 @@ class Transport:
     """
 
     def __init__(self, *, tls: TLSPolicy | None = None, user_agent: str | None = None) -> None:
-        self.tls = tls or TLSPolicy()
+        self.tls: TLSPolicy = tls or TLSPolicy()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=20, socket_factory=self._open_socket),

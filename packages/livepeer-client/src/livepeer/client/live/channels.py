@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError, LivepeerError, SessionEnded
+from ..errors import ChannelNotFound, ConfigurationError, LivepeerError, SessionEnded
 from .stats import ChannelStats
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["RawChannel", "SessionReader", "SessionWriter"]
 
 _KEPT = 1000  # messages that wait for a reader; more push the oldest out
+_KEEP_ALIVE = {"keep": "alive"}  # says nothing; a channel without a message for 5 minutes is swept
+_SILENCE = 60.0  # seconds without a message after which one of those is written
 
 
 class SessionWriter:
@@ -25,6 +28,8 @@ class SessionWriter:
         self._writer: ChannelWriter | None = None
         self._missing = _before(name)
         self._written = 0
+        self._written_at = 0.0
+        self._keeper: asyncio.Task[None] | None = None
 
     async def write(self, message: Any) -> None:
         """Write one message, a JSON value; returns when the orchestrator has it.
@@ -38,6 +43,7 @@ class SessionWriter:
             raise self._missing
         await self._writer.write(message)
         self._written += 1
+        self._written_at = time.monotonic()
 
     def stats(self) -> ChannelStats:
         """How many messages were written."""
@@ -51,13 +57,30 @@ class SessionWriter:
         from livepeer.trickle import ChannelWriter
 
         self._writer = ChannelWriter(url, transport=transport)
+        self._written_at = time.monotonic()
+        self._keeper = asyncio.create_task(self._keep_alive(self._writer))
 
     async def close(self) -> None:
         """End the channel."""
         writer, self._writer = self._writer, None
         self._missing = _over(self._name)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
         if writer is not None:
             await writer.close()
+
+
+    async def _keep_alive(self, writer: ChannelWriter) -> None:
+        try:
+            while True:
+                silent = time.monotonic() - self._written_at
+                if silent >= _SILENCE:
+                    await writer.write(_KEEP_ALIVE)
+                    self._written_at, silent = time.monotonic(), 0.0
+                await asyncio.sleep(_SILENCE - silent)
+        except LivepeerError:
+            return  # the channel is over, which the next write tells
 
 
 class SessionReader:
@@ -127,12 +150,16 @@ class SessionReader:
     async def _fetch(self, reader: ChannelReader) -> None:
         try:
             async for message in reader:
+                if message == _KEEP_ALIVE:
+                    continue
                 self._received += 1
                 self._messages.append(message)
                 if len(self._messages) > _KEPT:
                     self._messages.popleft()
                     self._pushed_out += 1
                 self._news.set()
+        except ChannelNotFound:
+            pass  # over before it was read: an ordinary end
         except LivepeerError as error:
             self._failure = error
         finally:

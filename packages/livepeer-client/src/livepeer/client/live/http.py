@@ -3,19 +3,63 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._urls import check_path, join_path
+from ..errors import CapabilityError
 from ..inputs import encode_input
 from ..results import Response, decode
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from livepeer.trickle import Transport
 
     from ..routes import Started
 
-__all__ = ["session_request"]
+__all__ = ["SessionSocket", "session_request"]
+
+
+class SessionSocket:
+    """A WebSocket of a session; it opens when it is awaited or entered."""
+
+    def __init__(self, transport: Transport, session: Started, path: str, *, request_id: str) -> None:
+        self._transport = transport
+        self._session = session
+        self._url = join_path(session.app_url, check_path(path))
+        self._request_id = request_id
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    def __await__(self) -> Generator[Any, None, aiohttp.ClientWebSocketResponse]:
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> aiohttp.ClientWebSocketResponse:
+        import aiohttp
+
+        from .._http import translated
+
+        options = self._transport.options_for(self._url)
+        del options["allow_redirects"]
+        details: dict[str, Any] = {
+            "orchestrator": self._session.orchestrator,
+            "request_id": self._request_id,
+        }
+        headers = {"X-Request-Id": self._request_id}
+        with translated(self._url, **details):
+            try:
+                self._socket = await self._transport.session.ws_connect(self._url, headers=headers, **options)
+            except aiohttp.WSServerHandshakeError as error:
+                raise CapabilityError(
+                    f"{self._session.app!r} answered {error.status} instead of opening a WebSocket.",
+                    status=error.status,
+                    **details,
+                ) from error
+        return self._socket
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._socket is not None:
+            await self._socket.close()
 
 
 async def session_request(
@@ -29,6 +73,8 @@ async def session_request(
     request_id: str,
 ) -> Response:
     """Send one request below the session's app, and decode its answer."""
+    from yarl import URL
+
     from .._http import translated
     from ..routes._verdict import verdict
 
@@ -41,7 +87,9 @@ async def session_request(
         sent.setdefault("Content-Type", encoded.content_type)
     began = time.monotonic()
     with translated(url, orchestrator=session.orchestrator, request_id=request_id):
-        async with transport.request(method, url, data=body, headers=sent) as answer:
+        # Encoded already: yarl would write an escaped slash in the query plainly.
+        target = URL(url, encoded=True)
+        async with transport.request(method, target, data=body, headers=sent) as answer:
             content = await answer.read()
     if not 200 <= answer.status < 300:
         raise verdict(

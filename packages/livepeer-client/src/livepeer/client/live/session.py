@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from livepeer import trickle
 from livepeer.trickle import media
 
-from .._urls import check_path, join_path
 from ..errors import ConfigurationError, LivepeerError, SessionEnded
 from ..results import Response
 from .channels import RawChannel, SessionReader, SessionWriter
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from .._calls import Calls
     from .._http import Pool
     from ..routes import Started
+    from .http import SessionSocket
 
 __all__ = ["LiveSession"]
 
@@ -179,13 +179,17 @@ class LiveSession:
             self._transport, session, method, path, input=input, headers=headers, request_id=self.request_id
         )
 
-    def websocket(self, path: str) -> Any:
-        """Open a WebSocket to the worker: an async context manager of `aiohttp.ClientWebSocketResponse`."""
-        url = join_path(self._session.app_url, check_path(path))
+    def websocket(self, path: str) -> SessionSocket:
+        """Open a WebSocket to the worker: an `aiohttp.ClientWebSocketResponse`, awaited or ``async with``.
+
+        Raises:
+            CapabilityError: When it opens: the worker has no WebSocket there.
+        """
+        from .http import SessionSocket
+
+        session = self._session
         assert self._transport is not None
-        options = self._transport.options_for(url)
-        del options["allow_redirects"]
-        return self._transport.session.ws_connect(url, headers={"X-Request-Id": self.request_id}, **options)
+        return SessionSocket(self._transport, session, path, request_id=self.request_id)
 
     async def close(self, drain: float = 5.0) -> None:
         """End the session: finish the input, wait for the rest of the output, tell the orchestrator.
@@ -201,6 +205,10 @@ class LiveSession:
             self._closing = asyncio.create_task(self._close(drain))
         await self._finish(self._closing)
 
+    async def aclose(self) -> None:
+        """`close` without waiting for frames; the end of the event loop does it to what is still open."""
+        await self.close(drain=0.0)
+
     def __await__(self) -> Generator[Any, None, LiveSession]:
         return self.__aenter__().__await__()
 
@@ -214,13 +222,15 @@ class LiveSession:
         try:
             self._started = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await self._finish(asyncio.create_task(_stop_when_started(starting)))
+            stopping = self._pool.adopt(lambda: _stop_when_started(starting))
+            await asyncio.wait({stopping}, timeout=_PATIENCE)
             raise
         urls = self._started.urls
         self.control.connect(urls.get("control"), self._transport)
         self.events.connect(urls.get("events"), self._transport)
         self.data.connect(urls.get("data"), self._transport)
         self._status = "live"
+        self._pool.enlist(self)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
@@ -270,6 +280,7 @@ class LiveSession:
                 await self._subscribe[1].aclose()
             await self.events.close()
             await self.data.close()
+            self._pool.discharge(self)
 
     async def _finish(self, task: asyncio.Task[None]) -> None:
         """Wait for a task; when cancelled, for some seconds more, then leave it in the gateway's care."""
@@ -280,7 +291,7 @@ class LiveSession:
                 await asyncio.wait({task}, timeout=_PATIENCE)
             finally:
                 if not task.done():
-                    await self._pool.adopt(_to_its_end(task))
+                    self._pool.adopt(lambda: _to_its_end(task))
             raise
 
 

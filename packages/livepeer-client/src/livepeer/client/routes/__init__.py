@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,7 +48,7 @@ class Answer:
         orchestrator: The URL of the orchestrator.
         app: The app that answers, as discovery names it.
         price: Its advertised price; None when it is free.
-        release: Gives back what the call reserved; called once, after the body.
+        release: Begins to give back what the call reserved; called once, after the body.
     """
 
     def __init__(
@@ -56,26 +58,36 @@ class Answer:
         orchestrator: str,
         app: str,
         price: str | None = None,
-        release: Callable[[], Awaitable[None]] | None = None,
+        release: Callable[[], asyncio.Task[None]] | None = None,
     ) -> None:
         self.response = response
         self.orchestrator = orchestrator
         self.app = app
         self.price = price
         self._release = release
+        self._process = os.getpid()
 
-    def hang_up(self) -> None:
-        """Close the connection, unless the body was read to its end."""
-        from livepeer.trickle.transport import hang_up
-
-        hang_up(self.response)
+    @property
+    def inherited(self) -> bool:
+        """Whether it belongs to the process that this one was forked from."""
+        return os.getpid() != self._process
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end, and release what was reserved."""
-        self.hang_up()
+        releasing = self.abandon()
+        if releasing is not None:
+            # Shielded: a caller that is cancelled here leaves the release to the gateway.
+            await asyncio.shield(releasing)
+
+    def abandon(self) -> asyncio.Task[None] | None:
+        """`aclose` without the wait: the task that releases what was reserved, if anything was."""
+        from livepeer.trickle.transport import hang_up
+
+        if self.inherited:
+            return None
+        hang_up(self.response)
         release, self._release = self._release, None
-        if release is not None:
-            await release()
+        return release() if release is not None else None
 
 
 @dataclass(slots=True)
@@ -97,7 +109,7 @@ class Started:
     app: str
     session_id: str
     app_url: str
-    stop: Callable[[], Awaitable[None]]
+    stop: Callable[[], Coroutine[Any, Any, None]]
     urls: dict[str, str] = field(default_factory=dict)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -28,10 +29,14 @@ from ._verdict import verdict
 
 __all__ = ["LiveRunnerRoute"]
 
+T = TypeVar("T", bound=tuple[Any, ...])
+Stop = Callable[[], Coroutine[Any, Any, None]]
+
 _logger = logging.getLogger("livepeer.client")
 _STOP_TRIES = 3
 _STOP_PATIENCE = 5.0  # seconds for one try; a session that isn't stopped holds a place for ever
 _CHANNELS = ("publish", "subscribe", "control", "events", "data")
+_LARGE = 256 * 1024  # bytes
 _MAX_ERROR = 1024 * 1024  # bytes read of an error's body
 
 
@@ -54,7 +59,7 @@ class LiveRunnerRoute:
         try:
             response = await self._send(join_path(app_url, path), call)
         except BaseException:
-            await self._finish(stop())
+            self._pool.adopt(stop)  # in the gateway's care, so that a cancelled caller doesn't wait for it
             raise
         return self._answer(response, stop)
 
@@ -85,24 +90,28 @@ class LiveRunnerRoute:
             await stop()
             raise
         except BaseException:
-            await self._finish(stop())
+            self._pool.adopt(stop)
             raise
         return started
 
-    def _answer(self, response: aiohttp.ClientResponse, stop: Callable[[], Awaitable[None]] | None) -> Answer:
-        self._pool.track(response)
+    def _answer(self, response: aiohttp.ClientResponse, stop: Stop | None) -> Answer:
         runner = self._runner
-        price = str(runner.price) if runner.price else None
-        return Answer(response, orchestrator=runner.orchestrator, app=runner.app, price=price, release=stop)
+        answer = Answer(
+            response,
+            orchestrator=runner.orchestrator,
+            app=runner.app,
+            price=str(runner.price) if runner.price else None,
+            release=(lambda: self._pool.adopt(stop)) if stop else None,
+        )
+        self._pool.track(answer)
+        return answer
 
     def _advertised(self, name: str) -> str | None:
         """The path that the runner's metadata names for a verb."""
         path = self._runner.metadata.get(name)
         return path if isinstance(path, str) else None
 
-    async def _reserve(
-        self, request_id: str, timeout: Timeout
-    ) -> tuple[str, str, Callable[[], Awaitable[None]]]:
+    async def _reserve(self, request_id: str, timeout: Timeout) -> tuple[str, str, Stop]:
         """Reserve a session; its id, its app's URL, and what ends it."""
         call = Call(self._runner.app, Body(b"", "application/json"), timeout, request_id)
         response = await self._send(self._runner.url, call)
@@ -115,7 +124,7 @@ class LiveRunnerRoute:
 
         return str(answer.get("session_id", "")), app_url, stop
 
-    async def _unless_abandoned(self, reserving: Any) -> Any:
+    async def _unless_abandoned(self, reserving: Coroutine[Any, Any, T]) -> T:
         """Await a reservation; when the caller is cancelled meanwhile, end the session it brings."""
         task = asyncio.ensure_future(reserving)
         try:
@@ -129,12 +138,9 @@ class LiveRunnerRoute:
                     return
                 await stop()
 
-            await self._pool.adopt(give_back())
+            # Waited for, because nothing brings the session's name once `asyncio.run` has cancelled this.
+            await asyncio.wait({self._pool.adopt(give_back)}, timeout=_STOP_PATIENCE)
             raise
-
-    async def _finish(self, work: Any) -> None:
-        """Let a clean-up go on in the gateway's care, so that a cancelled caller doesn't wait for it."""
-        await self._pool.adopt(work)
 
     async def _stop(self, control_url: str) -> None:
         url = join_path(control_url, "/stop")
@@ -160,7 +166,7 @@ class LiveRunnerRoute:
         with translated(url, **details):
             for _ in range(2):
                 sending = transport.request(
-                    "POST", target, data=call.body.content, headers=headers, timeout=limits
+                    "POST", target, data=_payload(call.body.content), headers=headers, timeout=limits
                 )
                 try:
                     async with asyncio.timeout(call.timeout.first_byte) as waiting:
@@ -221,3 +227,8 @@ async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
     except aiohttp.ClientError:
         _logger.debug("the body of an error from %s broke off", response.url)
     return bytes(body[:limit])
+
+
+def _payload(content: bytes) -> bytes | io.BytesIO:
+    """A body as aiohttp likes it: it warns of large `bytes`, which it would write in one piece."""
+    return content if len(content) < _LARGE else io.BytesIO(content)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from .gojson import encode
 
@@ -23,12 +25,29 @@ __all__ = [
 ]
 
 
+_ADDED = ("Content-Type", "Server")  # what aiohttp puts into an answer that lacks it
+
+
 class BareResponse(web.Response):
-    """An answer that carries no content type when it has set none itself."""
+    """An answer that carries a content type and a server's name only when it has set them itself."""
+
+    unset: Sequence[str] = _ADDED
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Begin the answer."""
+        self.unset = [name for name in _ADDED if name not in self.headers]
+        return await super().prepare(request)
 
 
 class BareStream(web.StreamResponse):
     """The same, written in pieces."""
+
+    unset: Sequence[str] = _ADDED
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Begin the answer."""
+        self.unset = [name for name in _ADDED if name not in self.headers]
+        return await super().prepare(request)
 
 
 def error(text: str, status: int, **headers: str) -> web.Response:
@@ -73,12 +92,9 @@ def redirect(location: str, method: str) -> web.Response:
 
 async def prepare_headers(_: web.BaseRequest, answer: web.StreamResponse) -> None:
     """Drop the headers that aiohttp adds and Go doesn't; a signal of the application."""
-    answer.headers.pop("Server", None)
-    if (
-        isinstance(answer, BareResponse | BareStream)
-        and answer.headers.get("Content-Type") == "application/octet-stream"
-    ):
-        del answer.headers["Content-Type"]
+    unset = answer.unset if isinstance(answer, BareResponse | BareStream) else ("Server",)
+    for name in unset:
+        answer.headers.pop(name, None)
 
 
 def reason(status: int) -> str:

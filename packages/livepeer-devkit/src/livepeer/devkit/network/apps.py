@@ -9,7 +9,8 @@ from aiohttp import web
 from . import answers, paths
 from .mux import Mux, split_target
 from .proxying import Proxy, Target
-from .registry import Registry, Runner, Session
+from .records import Runner, Session
+from .registry import Registry
 from .validation import Refused
 
 __all__ = ["Apps"]

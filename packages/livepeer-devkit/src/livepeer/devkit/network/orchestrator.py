@@ -22,6 +22,7 @@ from .discovery import Discovery
 from .gojson import GoJSONError
 from .heartbeat import Heartbeats
 from .mux import Mux, split_target
+from .oversize import refuse_oversize
 from .proxying import Proxy
 from .registry import HEARTBEAT_INTERVAL, Registry
 from .sessions import SessionCallbacks
@@ -85,6 +86,7 @@ class Orchestrator:
             shutdown_timeout=0,
         )
         await runner.setup()
+        refuse_oversize(runner)
         self._stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, self._listener, ssl_context=self._context).start()
         housekeeping = asyncio.create_task(self._housekeeping())

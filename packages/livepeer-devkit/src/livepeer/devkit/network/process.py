@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import IO, Any
@@ -52,6 +53,7 @@ class Child:
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
+        self._end = weakref.finalize(self, _end, self._process)  # also for callers that never say stop
 
     @property
     def pid(self) -> int:
@@ -101,28 +103,12 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to leave, and make it leave."""
-        stdin, stdout = self._pipes()
-        with contextlib.suppress(OSError):
-            stdin.close()
-        try:
-            self._process.wait(_LEAVING)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        stdout.close()
+        self._end()
 
     def kill(self) -> None:
         """End it at once, without a word to anybody."""
         self._process.kill()
-        self._process.wait()
-        stdin, stdout = self._pipes()
-        with contextlib.suppress(OSError):
-            stdin.close()
-        stdout.close()
-
-    def forget(self) -> None:
-        """After a fork, in the new process: the child is the parent's; touch it no more."""
-        self._process.returncode = 0
+        self._end()
 
     def _exit_code(self) -> int:
         self._process.kill()
@@ -132,6 +118,19 @@ class Child:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         return self._process.stdin, self._process.stdout
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(_LEAVING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
 
 
 Service = Callable[[dict[str, Any]], AbstractAsyncContextManager[dict[str, Any]]]

@@ -11,7 +11,6 @@ import errno
 import os
 import re
 import zlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from yarl import URL
 
 from . import answers, paths, sniffing, upgrading
 from .mux import split_target
+from .uploading import Upload
 
 __all__ = ["Proxy", "Target"]
 
@@ -109,13 +109,15 @@ class Proxy:
             undo_gzip = True
         else:
             undo_gzip = False
+        upload = Upload(request)
         try:
             upstream = await self._session.request(
-                request.method, url, headers=headers, data=_body(request), allow_redirects=False
+                request.method, url, headers=headers, data=upload.data(), allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
             return answers.error(_connect_error(error, url), 502)
         async with upstream:
+            await upload.settle(upstream)
             return await _answer(request, upstream, undo_gzip)
 
 
@@ -141,19 +143,6 @@ def _outgoing(request: web.Request, target: Target) -> CIMultiDict[str]:
         headers.popall(name, None)
     headers.update(target.headers)
     return headers
-
-
-def _body(request: web.Request) -> AsyncIterator[bytes] | None:
-    if not request.body_exists or request.headers.get("Content-Length") == "0":
-        return None
-    return _streamed(request)
-
-
-async def _streamed(request: web.Request) -> AsyncIterator[bytes]:
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # only now: a refusal comes before the body
-    async for chunk in request.content.iter_any():
-        yield chunk
 
 
 async def _answer(

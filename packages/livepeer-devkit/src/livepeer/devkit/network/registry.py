@@ -6,20 +6,17 @@ channels) goes through `Channels`. Every refusal is a `Refused` with go-livepeer
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
 import random
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from livepeer.trickle.errors import LivepeerError
 
 from . import gojson
+from .records import HEARTBEAT_TTL, Runner, Session, random_name
 from .validation import Refused, channel_name, checked_target, normalize
 
 __all__ = [
@@ -34,7 +31,6 @@ __all__ = [
 ]
 
 HEARTBEAT_INTERVAL = 5.0  # seconds, also between two sweeps of silent runners
-HEARTBEAT_TTL = 20.0  # seconds
 KEEPALIVE_INTERVAL = 10.0  # seconds between the orchestrator's messages to a runner
 
 
@@ -52,69 +48,6 @@ class Channels(Protocol):
     def publish(self, name: str, data: bytes) -> int:
         """Write one whole segment."""
         ...
-
-
-@dataclass
-class Session:
-    """One reservation of a runner's capacity."""
-
-    id: str
-    created_at: float
-    channels: dict[str, dict[str, str]] = field(default_factory=dict)
-    proxies: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Runner:
-    """A registered runner: what its last heartbeat said, and its sessions."""
-
-    id: str
-    fields: dict[str, Any]
-    heartbeat_at: float
-    keepalive_at: float
-    seed: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    sessions: dict[str, Session] = field(default_factory=dict)
-
-    @property
-    def ready(self) -> bool:
-        """Whether calls may go to it."""
-        return self.fields["status"] in ("", "ready")
-
-    @property
-    def url(self) -> str:
-        """Where the orchestrator reaches it."""
-        return str(self.fields["runner_url"])
-
-    @property
-    def mode(self) -> str:
-        """``"persistent"`` or ``"single-shot"``."""
-        return str(self.fields["mode"])
-
-    @property
-    def capacity(self) -> int:
-        """How many sessions it takes at once."""
-        return int(self.fields["capacity"])
-
-    @property
-    def heartbeat_secret(self) -> str:
-        """What its heartbeats after the first authenticate with."""
-        return self._derive("heartbeat")
-
-    @property
-    def o2r(self) -> str:
-        """The name of the channel on which the orchestrator tells it of its sessions."""
-        return f"{self.id}-{self._derive('trickle:o2r')[:16]}-o2r"
-
-    def session_token(self, session_id: str) -> str:
-        """What it authenticates with when it asks for something during a session."""
-        return self._derive(f"session:{session_id}")
-
-    def expired(self, now: float) -> bool:
-        """Whether it has been silent for longer than its time to live."""
-        return now - self.heartbeat_at > HEARTBEAT_TTL
-
-    def _derive(self, label: str) -> str:
-        return _base32(hmac.digest(self.seed, label.encode(), hashlib.sha256))
 
 
 class Registry:
@@ -156,7 +89,7 @@ class Registry:
         Returns:
             The answer; the secret and the channel are in a runner's first one only.
         """
-        runner_id = fields["runner_id"].strip() or f"runner_{_random(5)}"
+        runner_id = fields["runner_id"].strip() or f"runner_{random_name(5)}"
         fields = normalize(fields, runner_id)
         runner = self._runners.get(runner_id)
         if runner is None:
@@ -226,7 +159,7 @@ class Registry:
         runner = self.ready(runner_id)
         if len(runner.sessions) >= runner.capacity:
             raise Refused("no capacity available for runner", 503)
-        session = Session(f"session_{_random(5)}", created_at=self._clock())
+        session = Session(f"session_{random_name(5)}", created_at=self._clock())
         app_url = f"{self.public_url}/apps/{runner.id}/session/{session.id}/app"
         if runner.mode == "single-shot":
             app_url = runner.url
@@ -343,7 +276,7 @@ class Registry:
         target = runner.url
         if target_url.strip():
             target = checked_target(target_url, runner.url)
-        proxy_id = _random(16)
+        proxy_id = random_name(16)
         session.proxies[proxy_id] = target
         return {"proxy_id": proxy_id, "url": f"{self.public_url}/run/{proxy_id}"}
 
@@ -370,11 +303,3 @@ class Registry:
 
 def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted.encode())
-
-
-def _random(count: int) -> str:
-    return _base32(secrets.token_bytes(count))
-
-
-def _base32(data: bytes) -> str:
-    return base64.b32encode(data).decode().rstrip("=").lower()

@@ -13,7 +13,8 @@ from aiohttp import web
 from . import answers
 from .gojson import GoJSONError, decode
 from .mux import Mux
-from .registry import Registry, Runner, Session
+from .records import Runner, Session
+from .registry import Registry
 from .validation import Refused
 
 __all__ = ["SessionCallbacks"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,7 +37,7 @@ _MEDIA, _JSON = "video/MP2T", "application/json"
 class LiveRequest(BaseModel):
     """The body that starts a stream."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config: ClassVar[ConfigDict] = ConfigDict(protected_namespaces=())
 
     model_id: str | None = None
     params: dict[str, Any] | None = None
@@ -53,6 +53,9 @@ class LiveRunnerContract:
         pipeline: The pipeline.
         idle_timeout: After how many seconds without input a stream is ended; None is never. An orchestrator
             without payments never ends a session by itself, so a crashed client would hold its place.
+
+    Raises:
+        ConfigurationError: The pipeline takes video and the extra ``media`` is missing.
     """
 
     def __init__(self, host: Host, pipeline: LivePipeline, *, idle_timeout: float | None) -> None:
@@ -60,6 +63,9 @@ class LiveRunnerContract:
         self._pipeline = pipeline
         self._idle_timeout = idle_timeout
         self._starting: set[str] = set()
+        if pipeline.has_video():
+            # A missing extra is told here, and the first session needn't wait for PyAV to load.
+            from livepeer.trickle.media import MediaOutput, MediaPublish  # noqa: F401
 
     async def start(self, request: Request) -> Response:
         """Answer ``POST /live``; raises `HTTPError`."""

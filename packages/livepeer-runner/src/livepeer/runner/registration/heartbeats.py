@@ -134,7 +134,7 @@ class Heartbeats:
         *,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self.orchestrator = orchestrator.rstrip("/")
+        self.orchestrator: str = orchestrator.rstrip("/")
         self.description = description
         self.runner_id: str | None = None
         self.refusal: RegistrationError | None = None

@@ -22,7 +22,7 @@ __all__ = ["LiveRunnerRegistration"]
 _logger = logging.getLogger("livepeer.runner")
 
 _TIMEOUT = 10.0  # seconds for one answer
-_AGAIN = 1.0  # seconds before the orchestrator's messages are asked for again
+_AGAIN, _AGAIN_MAX = 1.0, 5.0  # seconds before the orchestrator's messages are asked for again
 
 
 class LiveRunnerRegistration:
@@ -96,6 +96,11 @@ class LiveRunnerRegistration:
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 _logger.debug("No answer from %s: %r", self._machine.orchestrator, error)
                 step = self._machine.failed()
+            except Exception:
+                _logger.exception(
+                    "A heartbeat to %s failed; the next one follows", self._machine.orchestrator
+                )
+                step = self._machine.failed()
             await self._apply(step, asked_at)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), step.delay)
@@ -132,11 +137,12 @@ class LiveRunnerRegistration:
         """Follow the orchestrator's messages; their end means that it restarted or forgot us: ask it now."""
         from livepeer.trickle import ChannelReader
 
-        start = 0
+        start, pause = 0, _AGAIN
         while True:
             reader = ChannelReader(url, transport=self._host.transport, start=start)
             try:
                 async for message in reader:
+                    pause = _AGAIN
                     if isinstance(message, dict) and message.get("event") == "released":
                         self._release(str(message.get("session")))
             except TrickleError as error:
@@ -144,8 +150,8 @@ class LiveRunnerRegistration:
             finally:
                 await reader.aclose()
             self._hurry.set()
-            await asyncio.sleep(_AGAIN)
-            start = -2
+            await asyncio.sleep(pause)
+            start, pause = -2, min(2 * pause, _AGAIN_MAX)
 
     async def _end_o2r(self) -> None:
         if self._o2r is not None:

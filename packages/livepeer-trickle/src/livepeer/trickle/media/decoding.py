@@ -25,7 +25,7 @@ class VideoDecoder:
     """
 
     def __init__(self) -> None:
-        self.errors = 0
+        self.errors: int = 0
         """Packets that could not be decoded."""
         self._context: Any = None
         self._codec = ""

@@ -69,7 +69,7 @@ class VideoEncoder:
         self._container: Any = None
         self._stream: Any = None
         self._next_key = 0
-        self.force_key = False
+        self.force_key: bool = False
         """Set to make the next frame a key frame."""
 
     def encode(self, frame: av.VideoFrame, ticks: int) -> list[Chunk]:

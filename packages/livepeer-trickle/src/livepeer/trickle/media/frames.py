@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeAlias
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import MediaError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+__all__ = ["Frame", "ImageLike", "VideoFrame", "to_av"]
 
-__all__ = ["VideoFrame", "to_av"]
+
+class ImageLike(Protocol):
+    """What a PIL image has that is asked for here."""
+
+    @property
+    def mode(self) -> str:
+        """How a pixel is kept, as ``"RGB"``."""
+
+    def convert(self, mode: str, /) -> Any:
+        """The image in another mode."""
 
 
 class VideoFrame:
@@ -28,7 +37,7 @@ class VideoFrame:
     def __init__(self, raw: av.VideoFrame, timestamp: float | None = None) -> None:
         self._raw: av.VideoFrame | None = raw
         self._array: NDArray[np.uint8] | None = None
-        self.timestamp = timestamp
+        self.timestamp: float | None = timestamp
 
     @classmethod
     def from_array(cls, array: NDArray[np.uint8], timestamp: float | None = None) -> VideoFrame:
@@ -87,7 +96,11 @@ class VideoFrame:
         return f"<VideoFrame {self.width}x{self.height} at {self.timestamp} s>"
 
 
-def to_av(frame: Any) -> tuple[av.VideoFrame, float | None]:
+Frame: TypeAlias = VideoFrame | av.VideoFrame | NDArray[np.uint8] | ImageLike
+"""What can be written as a frame."""
+
+
+def to_av(frame: Frame) -> tuple[av.VideoFrame, float | None]:
     """PyAV's frame, and its time in seconds if it has one, of whatever may be written.
 
     What could change under us is copied: an array may be drawn into again when this returns.

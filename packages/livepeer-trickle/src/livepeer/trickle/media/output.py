@@ -49,14 +49,14 @@ class MediaOutput:
 
     def __init__(self, url: str, *, transport: Transport | None = None, start: int = 0) -> None:
         self._subscriber = TrickleSubscriber(url, transport=transport, start=start)
-        self.url = self._subscriber.url
-        self.frames_in = 0
+        self.url: str = self._subscriber.url
+        self.frames_in: int = 0
         """Encoded pictures that came in."""
-        self.bytes_in = 0
+        self.bytes_in: int = 0
         """Bytes that came in."""
         self.last_timestamp: float | None = None
         """The time of the newest picture that came in, in seconds."""
-        self.ended = False
+        self.ended: bool = False
         """Whether the channel is over (or lost, or this was closed)."""
         self._bytes = Fan(self._join_bytes)
         self._packets = Fan(self._join_packets)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import av
 
@@ -15,16 +15,9 @@ from ..protocol import backoff
 from ..publisher import SegmentWriter, TricklePublisher
 from ..transport import Transport
 from .encoding import Chunk, VideoEncoder, check_codec
-from .frames import VideoFrame, to_av
+from .frames import Frame, to_av
 from .packets import CLOCK, WRAP
 from .queues import BoundedQueue
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL.Image import Image
-
-    Frame = VideoFrame | av.VideoFrame | NDArray[np.uint8] | Image
 
 __all__ = ["MediaPublish"]
 
@@ -72,13 +65,13 @@ class MediaPublish:
         _check_arguments(fps=fps, queue_size=queue_size, gop=gop, drop=drop)
         check_codec(codec)
         self._publisher = TricklePublisher(url, transport=transport, mime_type="video/MP2T", start=start)
-        self.url = self._publisher.url
+        self.url: str = self._publisher.url
         self.fps = fps
-        self.frames = 0
+        self.frames: int = 0
         """Frames given to the connection so far."""
-        self.bytes = 0
+        self.bytes: int = 0
         """Bytes of the stream given to the connection so far."""
-        self.lost = 0
+        self.lost: int = 0
         """Frames of segments that were lost because the connection broke."""
         self.last_timestamp: float | None = None
         """The time of the frame written last (by `frames`), in seconds, as its reader will see it."""

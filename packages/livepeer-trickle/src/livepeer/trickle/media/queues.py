@@ -24,7 +24,7 @@ class BoundedQueue(Generic[T]):
     def __init__(
         self, limit: int, *, drop_oldest: bool = False, weigh: Callable[[T], int] | None = None
     ) -> None:
-        self.dropped = 0
+        self.dropped: int = 0
         self._limit = limit
         self._drop_oldest = drop_oldest
         self._weigh = weigh or (lambda _: 1)

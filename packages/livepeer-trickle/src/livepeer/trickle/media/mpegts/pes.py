@@ -29,7 +29,7 @@ class PesAssembler:
     """
 
     def __init__(self) -> None:
-        self.lost = 0
+        self.lost: int = 0
         """PES packets that were dropped because a part of them is missing."""
         self._parts: list[bytes] = []
         self._size = 0

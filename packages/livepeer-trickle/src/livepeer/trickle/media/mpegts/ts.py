@@ -36,9 +36,10 @@ class TSSplitter:
     """Cuts bytes into packets, and finds the next packet after bytes that are none."""
 
     def __init__(self) -> None:
-        self.skipped = 0
+        self.skipped: int = 0
         """Bytes that belonged to no packet."""
         self._rest = b""
+        self._in_sync = False
 
     def feed(self, data: bytes) -> list[TSPacket]:
         """Take the next bytes; return the packets that are complete."""
@@ -46,17 +47,16 @@ class TSSplitter:
         packets: list[TSPacket] = []
         position, end = 0, len(buffer)
         while end - position >= PACKET_SIZE:
-            following = position + PACKET_SIZE
-            in_sync = buffer[position] == _SYNC and (following >= end or buffer[following] == _SYNC)
-            if not in_sync:
-                found = _resync(buffer, position + 1)
+            if buffer[position] != _SYNC or not self._in_sync:
+                found = _resync(buffer, position)
                 self.skipped += found - position
                 position = found
+                self._in_sync = position < end
                 continue
             packet = _parse(buffer, position)
             if packet is not None:
                 packets.append(packet)
-            position = following
+            position += PACKET_SIZE
         self._rest = buffer[position:]
         return packets
 

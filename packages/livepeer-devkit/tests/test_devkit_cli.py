@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from livepeer.devkit import LocalNetwork
+from livepeer.devkit.demo import clip
+
+RUNNER = """
+from livepeer.runner import Pipeline
+class Shout(Pipeline):
+    def run(self, text: str) -> str:
+        return text.upper()
+"""
+
+
+def livepeer(*arguments: object, env: dict[str, str] | None = None, given: bytes | None = None) -> Any:
+    """Run the command; its result has `returncode`, `stdout` and `stderr`."""
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("LIVEPEER_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from livepeer.devkit.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        env=quiet | (env or {}),
+        input=given,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_help_and_version() -> None:
+    shown = livepeer("--help")
+    assert shown.returncode == 0
+    for command in ("demo", "dev", "capabilities", "run", "serve"):
+        assert command in shown.stdout.decode()
+    assert livepeer("--version").stdout.decode().count(".") == 2
+    assert livepeer("nonsense").returncode == 2
+
+
+def test_run_and_capabilities(livepeer_network: LocalNetwork, tmp_path: Path) -> None:
+    env = livepeer_network.env()
+    done = livepeer("run", "text-reverse", '{"text": "hello"}', env=env)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"text": "olleh"})
+    done = livepeer("run", "echo", "-", env=env, given=b"\x00bytes")
+    assert (done.returncode, done.stdout) == (0, b"\x00bytes")
+    source, target = tmp_path / "in.png", tmp_path / "out.png"
+    Image.new("RGB", (8, 8), (255, 0, 10)).save(source)
+    done = livepeer("run", "image-invert", f"@{source}", "-o", target, env=env)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(target).getpixel((0, 0)) == (0, 255, 245)
+    listed = json.loads(livepeer("capabilities", "--json", env=env).stdout)
+    assert {one["name"] for one in listed} >= {"echo", "llm-chat", "video-filter"}
+    assert "llm-chat" in livepeer("capabilities", "--orch-url", livepeer_network.orch_url).stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "echo", "{broken"], 2, "not JSON"),
+        (["run", "echo", "@absent"], 2, "There is no file absent"),
+        (["run", "absent"], 1, "absent"),
+        (["run", "text-reverse", '{"txet": 1}'], 1, "txet"),
+        (["serve", "absent.py:Thing"], 2, "There is no file absent.py"),
+        (["serve", "thing"], 2, "names no class"),
+    ],
+)
+def test_what_goes_wrong_is_said(
+    livepeer_network: LocalNetwork, arguments: list[str], code: int, words: str
+) -> None:
+    done = livepeer(*arguments, env=livepeer_network.env())
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+
+
+def test_nothing_configured() -> None:
+    done = livepeer("capabilities")
+    assert done.returncode == 2
+    assert b"livepeer dev" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends a process at once there")
+def test_dev(gone: Callable[[int], bool]) -> None:
+    command = [sys.executable, "-c", "from livepeer.devkit.cli import main; main()", "dev", "--json"]
+    running = subprocess.Popen([*command, "--no-samples"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    told = b""
+    while not told.endswith(b"\n}\n"):
+        told += running.stdout.readline()
+    network = json.loads(told)
+    assert network["env"]["LIVEPEER_ORCH_URL"] == network["orch_url"]
+    assert livepeer("capabilities", "--json", env=network["env"]).stdout == b"[]\n"
+    running.send_signal(signal.SIGTERM)
+    _, errors = running.communicate(timeout=10)
+    assert (running.returncode, errors) == (0, b"")
+    assert gone(network["pid"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends a process at once there")
+def test_serve(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(RUNNER)
+    with LocalNetwork(samples=False) as network:
+        command = [sys.executable, "-c", "from livepeer.devkit.cli import main; main()", "serve"]
+        running = subprocess.Popen(
+            [*command, str(tmp_path / "mine.py") + ":Shout", "--port", "0"],
+            env=os.environ | network.env(),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            network.wait_for("shout", 20)
+            done = livepeer("run", "shout", '{"text": "hey"}', env=network.env())
+            assert done.stdout.decode().strip() == "HEY", done.stderr
+        finally:
+            running.terminate()
+            assert running.wait(10) == 0
+
+
+def test_demo(tmp_path: Path) -> None:
+    done = livepeer("demo", "--json", "--seconds", 5, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    report = json.loads(done.stdout)
+    assert report["ok"]
+    assert [one["capability"] for one in report["calls"]] == [
+        "text-reverse",
+        "image-invert",
+        "llm-chat",
+        "video-filter",
+    ]
+    live = report["calls"][-1]
+    assert (live["frames_sent"], live["frames_received"], live["frames_lost"]) == (150, 150, 0)
+    assert 0 < live["latency_p50"] <= live["latency_p95"]
+    length, frames = clip.duration_of(tmp_path / "out" / "output.mp4")
+    assert (round(length, 1), frames) == (5.0, 150)
+    with Image.open(tmp_path / "out" / "output.png") as picture:
+        assert picture.size == (480, 320)
+
+
+def test_demo_elsewhere_with_the_users_own(tmp_path: Path) -> None:
+    picture = tmp_path / "photo.jpg"
+    Image.new("L", (301, 177), 90).save(picture)
+    with LocalNetwork(samples=False) as network:
+        where = ("--orch-url", network.orch_url, "--orch-secret", network.orch_secret)
+        done = livepeer("demo", *where, "--image", picture, "--seconds", 2, "--out", tmp_path)
+        assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+        text = done.stdout.decode()
+        for heading in ("capability", "orchestrator", "route", "first result", "lost", "p50", "p95"):
+            assert heading in text
+        assert network._discovered() == []  # the samples have unregistered
+        wrong = livepeer("demo", *where[:3], "wrong", "--out", tmp_path, "--json")
+        assert (wrong.returncode, json.loads(wrong.stdout)["ok"]) == (1, False)
+        assert b"refuses the secret" in wrong.stderr
+
+
+def test_demo_with_a_video_that_is_none(tmp_path: Path) -> None:
+    words = tmp_path / "words.mp4"
+    words.write_text("no video")
+    done = livepeer("demo", "--video", words, "--out", tmp_path)
+    assert done.returncode == 2
+    assert b"is not a video that can be read" in done.stderr
+    assert b"Traceback" not in done.stderr
+    done = livepeer("demo", "--orch-url", "https://127.0.0.1:9")
+    assert (done.returncode, b"--orch-secret" in done.stderr) == (2, True)
