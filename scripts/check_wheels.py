@@ -119,11 +119,17 @@ def check_alone(checker: Checker, package: str) -> None:
     interpreter = checker.environment(name, sys.executable, f"{package}{extra}", *TEST_TOOLS)
     checker.test(name, interpreter, f"packages/{package}/tests")
     child = f"livepeer.{package.removeprefix('livepeer-')}"
+    # pyright finds an installed py.typed by the environment that is active, in a folder without sources.
+    binaries = interpreter.parent
+    active = {"VIRTUAL_ENV": str(binaries.parent), "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
+    empty = checker.work / f"{name}-empty"
+    empty.mkdir()
     done = subprocess.run(
-        ["pyright", "--pythonpath", str(interpreter), "--ignoreexternal", "--verifytypes", child],
+        ["pyright", "--ignoreexternal", "--verifytypes", child],
         capture_output=True,
         text=True,
-        cwd=checker.work,
+        cwd=empty,
+        env={**os.environ, **active},
         check=False,
     )
     lines = [line for line in done.stdout.splitlines() if "completeness score" in line]

@@ -164,7 +164,7 @@ class GoLivepeer(Network):
 class Session:
     """A session of a persistent runner, and what its worker was told of it.
 
-    `app_url` has no slash at its end. `callbacks` is where the worker asks for channels and so on, by `token`.
+    `app_url` has no slash at its end. `callbacks` is where the worker asks for things, by `token`.
     """
 
     id: str
@@ -347,7 +347,7 @@ class Wire:
         """Wait for the connection's end; False when bytes come instead."""
         try:
             return not await asyncio.wait_for(self.reader.read(1), 10)
-        except OSError:
+        except ConnectionError:
             return True
 
     async def silent(self, seconds: float = 0.15) -> bool:

@@ -91,6 +91,7 @@ class Orchestrator:
         self.notes: list[str] = []
         self.reserved = self.stopped = 0
         self.discovery: Handler | None = None
+        self.stopping: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self.before_reserve: Gate | None = None
         self.after_reserve: Gate | None = None
         self.before_stop: Gate | None = None
@@ -199,7 +200,7 @@ class Orchestrator:
         route.add_route("*", "/apps/{id}/app/{tail:.*}", self._single_shot)
         route.add_post("/apps/{id}/session", self._reserve)
         route.add_route("*", "/apps/{id}/session/{sid}/app/{tail:.*}", self._in_session)
-        route.add_post("/apps/{id}/session/{sid}/stop", self._stop)
+        route.add_post("/apps/{id}/session/{sid}/stop", lambda request: (self.stopping or self._stop)(request))
         self.trickle.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -455,6 +456,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     yield
     gc.collect()  # what was left open complains in the test that left it
+    gc.freeze()  # what remains is the libraries, which needn't be searched again after each test
 
 
 @pytest.fixture

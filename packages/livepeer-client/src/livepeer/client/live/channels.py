@@ -70,7 +70,6 @@ class SessionWriter:
         if writer is not None:
             await writer.close()
 
-
     async def _keep_alive(self, writer: ChannelWriter) -> None:
         try:
             while True:

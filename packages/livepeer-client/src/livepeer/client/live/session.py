@@ -108,7 +108,9 @@ class LiveSession:
         wanted = {"fps": fps, **options}
         if self._publish is None:
             url = self._channel_url("publish", "takes no media")
-            self._publish = (wanted, media.MediaPublish(url, transport=self._transport, **wanted))
+            # The channel was made for this session, so its first segment is known without asking.
+            options = {"start": 0, **wanted}
+            self._publish = (wanted, media.MediaPublish(url, transport=self._transport, **options))
         _same("publish", wanted, self._publish[0])
         return self._publish[1]
 
