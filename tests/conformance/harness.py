@@ -45,6 +45,7 @@ __all__ = [
     "Wire",
     "Worker",
     "dial",
+    "free_port",
     "until",
 ]
 
@@ -102,7 +103,7 @@ class GoLivepeer(Network):
         self._binary = binary
         self._folder = tempfile.mkdtemp(prefix="go-livepeer-")
         self._process: subprocess.Popen[bytes] | None = None
-        self._port, self._cli_port = _free_port(), _free_port()
+        self._port, self._cli_port = free_port(), free_port()
         self.url, self.secret = f"https://127.0.0.1:{self._port}", uuid.uuid4().hex
         self.log = Path(self._folder) / "node.log"
 
@@ -395,7 +396,8 @@ async def _who(request: web.Request) -> web.Response:
     return web.json_response({"id": told["Id"], "token": told["Token"], "callbacks": told["Control"]})
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

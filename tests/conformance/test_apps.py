@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from harness import Session, Wire, Worker, dial, until
+from harness import Session, Wire, Worker, dial, free_port, until
 from yarl import URL
 
 from livepeer.devkit.network.certificate import server_context
@@ -354,6 +354,7 @@ async def test_headers_over_a_mebibyte(serve: Opener) -> None:
         status, headers = await wire.head()
         assert status == 431
         assert headers["Connection"] == "close"
+        assert await wire.reader.read() in (b"", b"431 Request Header Fields Too Large")
     await app.idle()
 
 
@@ -801,8 +802,9 @@ async def test_a_request_under_way_outlives_its_session(worker: Worker) -> None:
 
 async def test_a_worker_that_is_not_there(serve: Opener) -> None:
     app = await serve(echo)
-    address = app.runner["body"]["runner_url"].removeprefix("http://")
-    await app.worker.stop()
+    address = f"127.0.0.1:{free_port()}"  # the worker moves there, where no connection has been before
+    moved = {**app.runner["body"], "runner_id": app.runner["runner_id"], "runner_url": f"http://{address}"}
+    assert (await app.worker.heartbeat(moved, app.runner["heartbeat_secret"]))[0] == 200
     async with app.request("POST", "x", data=b"body") as answer:
         assert answer.status == 502
         assert await answer.text() == f"dial tcp {address}: connect: connection refused\n"

@@ -17,6 +17,9 @@ def test_a_real_orchestrator_is_among_them(request: pytest.FixtureRequest) -> No
 
 
 async def test_the_network_answers(network: Network) -> None:
-    async with aiohttp.ClientSession() as http, http.get(f"{network.url}/discovery", ssl=UNVERIFIED) as answer:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{network.url}/discovery", ssl=UNVERIFIED) as answer,
+    ):
         assert answer.status == 200
         assert (await answer.json())[0]["address"] == network.url

@@ -200,7 +200,9 @@ class Orchestrator:
         route.add_route("*", "/apps/{id}/app/{tail:.*}", self._single_shot)
         route.add_post("/apps/{id}/session", self._reserve)
         route.add_route("*", "/apps/{id}/session/{sid}/app/{tail:.*}", self._in_session)
-        route.add_post("/apps/{id}/session/{sid}/stop", lambda request: (self.stopping or self._stop)(request))
+        route.add_post(
+            "/apps/{id}/session/{sid}/stop", lambda request: (self.stopping or self._stop)(request)
+        )
         self.trickle.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -411,7 +413,9 @@ async def live(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
         await asyncio.shield(asyncio.ensure_future(orch.gate(params["gate"]).passed()))
     if "status" in params:
         return web.json_response({"error": "refused"}, status=params["status"])
-    names = [name for name in ("in", "out", "control", "events", "data") if name not in params.get("lacks", [])]
+    names = [
+        name for name in ("in", "out", "control", "events", "data") if name not in params.get("lacks", [])
+    ]
     base = f"{request.scheme}://{request.host}{orch.trickle.prefix}/{sid}"
     for name in names:
         orch.trickle.create(f"{sid}-{name}", "application/json")
@@ -419,7 +423,9 @@ async def live(orch: Orchestrator, request: web.Request) -> web.StreamResponse:
     answer = {f"{roles.get(name, name)}_url": f"{base}-{name}" for name in names}
     if "control" in names:
         orch.spawn(_relay(orch, sid, answer["control_url"]))
-    return web.json_response({"manifest_id": f"m-{sid}", **answer, **params.get("answer", {}), "asked": wanted})
+    return web.json_response(
+        {"manifest_id": f"m-{sid}", **answer, **params.get("answer", {}), "asked": wanted}
+    )
 
 
 async def _relay(orch: Orchestrator, sid: str, control_url: str) -> None:

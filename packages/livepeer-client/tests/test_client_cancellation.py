@@ -186,7 +186,9 @@ async def test_events_are_not_lost_when_the_end_of_a_stream_is_cancelled(orch: A
     async with Gateway(orch_url=orch.url) as gateway:
         stream = await gateway.stream_async("p-tokens", input={"count": 2})
         reading = asyncio.create_task(anext(stream))
-        await orch.wait_async(lambda: "stopping" in orch.notes or reading.done(), "the session is being stopped")
+        await orch.wait_async(
+            lambda: "stopping" in orch.notes or reading.done(), "the session is being stopped"
+        )
         reading.cancel()
         events = [] if reading.cancelled() or not reading.done() else [reading.result()]
         await asyncio.gather(reading, return_exceptions=True)

@@ -82,8 +82,22 @@ def test_framing_cut_into_pieces(newline: str, size: int) -> None:
     st.lists(
         st.lists(
             st.one_of(
-                st.sampled_from(["data: x", "data", "data:", "event: e", "id: 1", "retry: 5", ": c", "data: [DONE] ", "é: ü"]),
-                st.text(alphabet=st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=6),
+                st.sampled_from(
+                    [
+                        "data: x",
+                        "data",
+                        "data:",
+                        "event: e",
+                        "id: 1",
+                        "retry: 5",
+                        ": c",
+                        "data: [DONE] ",
+                        "é: ü",
+                    ]
+                ),
+                st.text(
+                    alphabet=st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=6
+                ),
             ),
             max_size=4,
         ),
@@ -109,11 +123,18 @@ def test_no_bytes_raise(body: bytes, cuts: list[int]) -> None:
     assert decode(SSE, *pieces) == decode(SSE, body)
 
 
-@given(st.lists(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5), max_size=8))
+@given(
+    st.lists(
+        st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5),
+        max_size=8,
+    )
+)
 def test_whatever_is_json_comes_back(values: list[Any]) -> None:
     body = "".join(f"data: {json.dumps(value)}\n\n" for value in values)
     assert [event.json() for event in events_of(body)] == values
-    assert [event.json() for event in events_of("".join(f"{json.dumps(value)}\n" for value in values), NDJSON)] == values
+    assert [
+        event.json() for event in events_of("".join(f"{json.dumps(value)}\n" for value in values), NDJSON)
+    ] == values
 
 
 def test_an_event_that_the_end_cut_off_is_dropped() -> None:

@@ -123,7 +123,10 @@ def test_numpy() -> None:
     numpy = pytest.importorskip("numpy")
     body = encode_input(numpy.zeros((2, 2), numpy.uint8))
     assert numpy.load(io.BytesIO(body.content)).shape == (2, 2)
-    assert json.loads(encode_input({"n": numpy.int64(3), "f": numpy.float32(0.5)}).content) == {"n": 3, "f": 0.5}
+    assert json.loads(encode_input({"n": numpy.int64(3), "f": numpy.float32(0.5)}).content) == {
+        "n": 3,
+        "f": 0.5,
+    }
     assert json.loads(encode_input([numpy.ones(1)]).content)[0].startswith("k05VTV")
     assert encode_input(numpy.float64(1.5)).content == b"1.5"
     for bad in (numpy.array([object()]), {"n": numpy.float32("nan")}, [numpy.complex64(1)]):

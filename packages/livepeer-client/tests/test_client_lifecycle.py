@@ -66,7 +66,10 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork her
             id="async-left-running",
         ),
         pytest.param("del gw; print(1)", id="unused"),
-        pytest.param("for _ in range(3): n = Gateway(orch_url=sys.argv[1]).run('echo', input=1)\nprint(n)", id="short-form"),
+        pytest.param(
+            "for _ in range(3): n = Gateway(orch_url=sys.argv[1]).run('echo', input=1)\nprint(n)",
+            id="short-form",
+        ),
         pytest.param(
             "import asyncio\nasync def main():\n for _ in range(3):\n"
             "  n = await Gateway(orch_url=sys.argv[1]).run_async('p-echo', input=1)\n return n\n"
@@ -322,7 +325,9 @@ if __name__ == "__main__":
 """
     )
     silent(
-        "import subprocess, sys\nsys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))", str(source), orch.url
+        "import subprocess, sys\nsys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))",
+        str(source),
+        orch.url,
     )
 
 

@@ -159,7 +159,9 @@ async def test_raw_channels(orch: Any, gw: Gateway) -> None:
 
 async def test_requests_inside_a_session(orch: Any, gw: Gateway) -> None:
     async with gw.live("live") as session:
-        response = await session.request("PUT", "/a/b?x=1%202&y=%2F", input={"n": 1}, headers={"X-Mine": "yes"})
+        response = await session.request(
+            "PUT", "/a/b?x=1%202&y=%2F", input={"n": 1}, headers={"X-Mine": "yes"}
+        )
         assert (response.status, response.app, response.request_id) == (200, "live", session.request_id)
         seen = response.data
         assert (seen["method"], seen["path"], seen["json"]) == ("PUT", "a/b", {"n": 1})

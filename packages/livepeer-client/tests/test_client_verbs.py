@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from livepeer.client import Blob, CapabilityError, DeadlineExceeded, Price, Response, ResponseError, StreamEvent
+from livepeer.client import (
+    Blob,
+    CapabilityError,
+    DeadlineExceeded,
+    Price,
+    Response,
+    ResponseError,
+    StreamEvent,
+)
 
 # Results
 
@@ -35,7 +43,9 @@ def test_results(verbs: Any, text: str, kind: str, result: Any) -> None:
 
 def test_text_in_another_charset(orch: Any, verbs: Any) -> None:
     async def latin(_orch: Any, _request: Any) -> web.Response:
-        return web.Response(body="é".encode("latin-1"), headers={"Content-Type": "text/plain; charset=latin-1"})
+        return web.Response(
+            body="é".encode("latin-1"), headers={"Content-Type": "text/plain; charset=latin-1"}
+        )
 
     orch.add("latin", latin)
     assert verbs.run("latin") == "é"
@@ -150,7 +160,11 @@ def test_inputs(orch: Any, verbs: Any, tmp_path: Path) -> None:
             (file, b"\x89PNG", "image/png"),
             (odd, b"odd", "application/octet-stream"),
             (io.BytesIO(b"mem"), b"mem", "application/octet-stream"),
-            ({"i": b"\xff", "p": path, "n": [b""]}, b'{"i":"/w==","p":"iVBORw==","n":[""]}', "application/json"),
+            (
+                {"i": b"\xff", "p": path, "n": [b""]},
+                b'{"i":"/w==","p":"iVBORw==","n":[""]}',
+                "application/json",
+            ),
         ):
             verbs.run("echo", input=value)
             seen = orch.last("echo")
@@ -344,7 +358,9 @@ def test_a_discovery_service(orch: Any, tls_orch: Any, make_verbs: Any) -> None:
     assert all("X-Key" not in seen.headers for seen in tls_orch.seen), "headers go to their origin only"
 
 
-def test_configuration_from_the_environment(orch: Any, make_verbs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configuration_from_the_environment(
+    orch: Any, make_verbs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import base64
 
     monkeypatch.setenv("LIVEPEER_ORCH_URL", orch.url)

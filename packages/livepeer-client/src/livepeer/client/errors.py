@@ -105,7 +105,7 @@ class NoOrchestratorError(LivepeerError):
 
     def __init__(self, message: str, *, rejections: tuple[Rejection, ...] = (), **details: Any) -> None:
         super().__init__(message, **details)
-        self.rejections = rejections
+        self.rejections: tuple[Rejection, ...] = rejections
 
     def __str__(self) -> str:
         lines = [super().__str__()]
@@ -127,8 +127,8 @@ class CapabilityNotFound(LivepeerError):
         self, message: str, *, capability: str, available: tuple[str, ...] = (), **details: Any
     ) -> None:
         super().__init__(message, **details)
-        self.capability = capability
-        self.available = available
+        self.capability: str = capability
+        self.available: tuple[str, ...] = available
 
 
 class ConnectionFailed(LivepeerError, ConnectionError):
@@ -144,7 +144,7 @@ class LivepeerTimeout(LivepeerError, TimeoutError):
 
     def __init__(self, message: str, *, waited: float | None = None, **details: Any) -> None:
         super().__init__(message, **details)
-        self.waited = waited
+        self.waited: float | None = waited
 
 
 class ConnectTimeout(LivepeerTimeout):
@@ -176,9 +176,9 @@ class CapabilityError(LivepeerError):
         self, message: str, *, status: int, body: bytes = b"", content_type: str = "", **details: Any
     ) -> None:
         super().__init__(message, **details)
-        self.status = status
-        self.body = body
-        self.content_type = content_type
+        self.status: int = status
+        self.body: bytes = body
+        self.content_type: str = content_type
 
 
 class CapacityError(LivepeerError):
@@ -190,7 +190,7 @@ class CapacityError(LivepeerError):
 
     def __init__(self, message: str, *, retry_after: float | None = None, **details: Any) -> None:
         super().__init__(message, retryable=True, **details)
-        self.retry_after = retry_after
+        self.retry_after: float | None = retry_after
 
 
 class OrchestratorError(LivepeerError):
@@ -203,7 +203,7 @@ class OrchestratorError(LivepeerError):
 
     def __init__(self, message: str, *, status: int, body: str = "", **details: Any) -> None:
         super().__init__(message, **details)
-        self.status = status
+        self.status: int = status
         self.body = body
 
 
@@ -256,4 +256,4 @@ class SessionEnded(LivepeerError):
 
     def __init__(self, message: str, *, reason: str = "", **details: Any) -> None:
         super().__init__(message, **details)
-        self.reason = reason
+        self.reason: str = reason

@@ -51,9 +51,9 @@ class AsyncStreamResponse:
         timeout: Timeout,
         request_id: str,
     ) -> None:
-        self.complete = False
+        self.complete: bool = False
         self.metadata: dict[str, Any] = {}
-        self.request_id = request_id
+        self.request_id: str = request_id
         self._opener = opener
         self._capability = capability
         self._timeout = timeout

@@ -64,10 +64,17 @@ def is_refused(error: BaseException) -> bool:
 
 def connection_error(doing: str, url: str, error: BaseException) -> TrickleConnectionError:
     """The error for a connection that could not be made, or broke."""
-    what = str(error) or type(error).__name__
+    what = told_by(error)
     if isinstance(error, CertificateChanged):
         return TrickleConnectionError(
             f"{doing} {url}: the server's certificate changed, so it is another one or was started anew.",
             hint="Channels don't survive that; begin a new session.",
         )
     return TrickleConnectionError(f"{doing} {url}: {what}.", retryable=not is_final(error))
+
+
+def told_by(error: BaseException) -> str:
+    """What an error says, without aiohttp's repr of our certificate."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__

@@ -49,12 +49,12 @@ class LivepeerError(Exception):
         attempts: tuple[Any, ...] = (),
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.request_id = request_id
-        self.orchestrator = orchestrator
-        self.retryable = retryable
-        self.attempts = attempts
+        self.message: str = message
+        self.hint: str | None = hint
+        self.request_id: str | None = request_id
+        self.orchestrator: str | None = orchestrator
+        self.retryable: bool = retryable
+        self.attempts: tuple[Any, ...] = attempts
 
     def __str__(self) -> str:
         details = [

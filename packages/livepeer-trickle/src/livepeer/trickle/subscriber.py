@@ -7,7 +7,7 @@ import logging
 
 import aiohttp
 
-from ._wire import BROKEN, Endpoint, connection_error, is_final, is_refused
+from ._wire import BROKEN, Endpoint, connection_error, is_final, is_refused, told_by
 from .errors import ChannelNotFound, ConfigurationError, TrickleConnectionError, TrickleError
 from .protocol import CURRENT, Ask, End, Fail, ReaderState, Take
 from .transport import Transport
@@ -144,7 +144,7 @@ class TrickleSubscriber:
     def _failure(self, action: Fail, url: str, error: BaseException | None) -> TrickleError:
         if not action.connection:
             return TrickleError(f"GET {url}: {action.reason}.")
-        detail = f" ({error})" if error is not None and str(error) else ""
+        detail = f" ({told_by(error)})" if error is not None else ""
         return TrickleConnectionError(f"GET {url}: {action.reason}{detail}.", retryable=True)
 
 

@@ -99,7 +99,7 @@ class SessionReader:
         self._failure: LivepeerError | None = None
         self._received = 0
         self._pushed_out = 0
-        self.ended = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
         """Set when the channel is over."""
 
     def __call__(self) -> SessionReader:
@@ -175,7 +175,7 @@ class RawChannel:
     """
 
     def __init__(self, url: str, transport: Transport) -> None:
-        self.url = url
+        self.url: str = url
         self._transport = transport
 
     def publisher(self, *, mime_type: str = "application/octet-stream") -> Any:

@@ -57,11 +57,11 @@ class LiveSession:
 
         if params is not None and not isinstance(params, Mapping):
             raise ConfigurationError(f"params= is a {type(params).__name__}; it is a dict.")
-        self.capability = capability
-        self.request_id = request_id or make_id()
-        self.control = SessionWriter("control")
-        self.events = SessionReader("events")
-        self.data = SessionReader("data")
+        self.capability: str = capability
+        self.request_id: str = request_id or make_id()
+        self.control: SessionWriter = SessionWriter("control")
+        self.events: SessionReader = SessionReader("events")
+        self.data: SessionReader = SessionReader("data")
         self._calls = calls
         self._pool = pool
         self._call = LiveCall(capability, self.request_id, model, params, stream_id, path)

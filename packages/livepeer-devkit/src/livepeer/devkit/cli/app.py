@@ -15,7 +15,7 @@ from .output import complain
 
 __all__ = ["app", "run"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="livepeer",
     help="Call and serve capabilities on the Livepeer network, and develop for it on this machine.",
     epilog="Exit codes: 0 worked, 1 failed, 2 can't be done as asked, 130 interrupted.",

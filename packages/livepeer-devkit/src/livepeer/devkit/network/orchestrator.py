@@ -63,9 +63,9 @@ class Orchestrator:
 
     def __init__(self, listener: socket.socket, *, secret: str, tls: bool = True) -> None:
         host, port = listener.getsockname()[:2]
-        self.url = f"{'https' if tls else 'http'}://{host}:{port}"
-        self.trickle = TrickleServer()
-        self.registry = Registry(secret, self.trickle, self.url)
+        self.url: str = f"{'https' if tls else 'http'}://{host}:{port}"
+        self.trickle: TrickleServer = TrickleServer()
+        self.registry: Registry = Registry(secret, self.trickle, self.url)
         self._listener = listener
         self._context = server_context(host) if tls else None
         self._stack = contextlib.AsyncExitStack()

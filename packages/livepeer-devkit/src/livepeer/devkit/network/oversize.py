@@ -24,9 +24,8 @@ class _Handler(web.RequestHandler):
     ) -> web.StreamResponse:
         if not isinstance(exc, LineTooLong):
             return super().handle_error(request, status, exc, message)
-        answer = web.Response(
-            status=431, body=_TEXT.encode(), headers={"Content-Type": "text/plain; charset=utf-8"}
-        )
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close"}
+        answer = web.Response(status=431, body=_TEXT.encode(), headers=headers)
         answer.force_close()
         return answer
 

@@ -17,7 +17,7 @@ class LlmChat(Pipeline):
 
     def setup(self) -> None:
         """Load the model."""
-        self.open_streams = 0
+        self.open_streams: int = 0
         self.last_stream: dict[str, Any] = {}
 
     async def run(

@@ -46,7 +46,7 @@ class SampleRunners:
     ) -> None:
         from ..network.process import Child
 
-        self.names = self.checked_names(names)
+        self.names: tuple[str, ...] = self.checked_names(names)
         self._orch_url = orch_url
         self._secret = secret
         self._tls = tls

@@ -18,12 +18,13 @@ class VideoFilter(LivePipeline):
 
     def on_stream_start(self, params: dict[str, Any]) -> None:
         """Begin with the effect that the session asks for."""
-        self.frames, self.told_at = 0, time.monotonic()
+        self.frames: int = 0
+        self.told_at: float = time.monotonic()
         self.on_params_update(params)
 
     def on_params_update(self, params: dict[str, Any]) -> None:
         """Change the effect, and tell the client."""
-        self.effect = params.get("effect", "invert")
+        self.effect: str = params.get("effect", "invert")
         self.emit_event({"type": "params", "effect": self.effect, "frames": self.frames})
 
     def process_video(self, frame: VideoFrame) -> VideoFrame:
