@@ -187,7 +187,11 @@ class Worker:
         self.routes = self.app.router
         self.routes.add_get("/_who", _who)
         self.answers: list[dict[str, Any]] = []
-        self.http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        self._sockets: list[socket.socket] = []
+        self.http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(socket_factory=self._socket),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Worker:
@@ -198,6 +202,13 @@ class Worker:
             await self.unregister(answer)
         await self.http.close()
         await self.stop()
+        # aiohttp does not wait for a TLS connection's goodbye when the server has ended it
+        await until(lambda: all(one.fileno() == -1 for one in self._sockets))
+
+    def _socket(self, address: Any) -> socket.socket:
+        made = socket.socket(*address[:3])
+        self._sockets.append(made)
+        return made
 
     async def start(self) -> str:
         """Listen; the worker's own URL."""

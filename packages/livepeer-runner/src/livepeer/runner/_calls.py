@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ _logger = logging.getLogger("livepeer.runner")
 
 _LARGE = 64 * 1024  # bytes of a body that is validated off the event loop
 _FIRST_EVENT = 10.0  # seconds in which the first event, or an error, still decides the answer's status
+_PROXY_PAUSE = 0.003  # seconds between the end of a body and the head of a stream, see `_after_the_body`
 _KEEP_ALIVE = 15.0  # seconds of silence before a comment: proxies cut idle connections after 60
 _GONE = Response(status_code=499)  # nobody is there to read it
 _END = object()
@@ -36,6 +38,7 @@ async def answer(pipeline: Pipeline, lease: Callable[[], Awaitable[Lease]], requ
         body = await request.body()
     except ClientDisconnect:
         return _GONE
+    body_read_at = time.monotonic()
     place = await lease()
     gone = asyncio.ensure_future(_until_gone(request.receive))
     events: _Events | None = None
@@ -46,7 +49,7 @@ async def answer(pipeline: Pipeline, lease: Callable[[], Awaitable[Lease]], requ
         if not is_stream(result):
             return await _whole(result, place)
         events = _Events(result, place)
-        return await _streamed(events, gone)
+        return await _streamed(events, gone, _after_the_body(body_read_at, request))
     except HTTPError:
         raise
     except Exception as error:
@@ -92,14 +95,26 @@ async def _whole(result: Any, place: Lease) -> Response:
     return Response(content, headers={"content-type": media_type})
 
 
-async def _streamed(events: _Events, gone: asyncio.Future[None]) -> Response:
-    begun = False
+async def _streamed(events: _Events, gone: asyncio.Future[None], not_before: float) -> Response:
+    handed_on = False
     try:
-        begun = await events.begin(gone)
+        if not await events.begin(gone):
+            return _GONE
+        await asyncio.sleep(max(0.0, not_before - time.monotonic()))
+        handed_on = True
+        return _EventStream(events)
     finally:
-        if not begun:
+        if not handed_on:
             await asyncio.shield(events.aclose())
-    return _EventStream(events) if begun else _GONE
+
+
+def _after_the_body(read_at: float, request: Request) -> float:
+    """The earliest time for the head of a stream: an orchestrator in front of us needs a moment after the body.
+
+    go-livepeer v0.9.1 cuts off a streamed answer whose head comes at the very moment in which its proxy
+    finishes with the request's body (4 in 1500 streams; none that began a millisecond later).
+    """
+    return read_at + (_PROXY_PAUSE if "livepeer-runner-route" in request.headers else 0.0)
 
 
 async def _until_gone(receive: Receive) -> None:
