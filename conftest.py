@@ -18,6 +18,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"a go-livepeer v0.9.1 binary ({RELEASES}); tests/conformance then runs on it too",
     )
 
+    parser.addoption(
+        "--fail-on-skip",
+        action="store_true",
+        help="fail when a test was skipped that this machine could run: all but those of an absent go-livepeer",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fail-on-skip"):
+        config.pluginmanager.register(_NoSkips())
+
+
+class _NoSkips:
+    """Fails a run in which something was skipped for want of something that the project installs."""
+
+    def __init__(self) -> None:
+        self._skipped: list[str] = []
+
+    def _look(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if (
+            report.skipped
+            and not hasattr(report, "wasxfail")
+            and "--go-livepeer PATH" not in str(report.longrepr)
+        ):
+            self._skipped.append(report.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._look(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._look(report)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._skipped and session.exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for nodeid in self._skipped:
+            terminalreporter.write_line(f"skipped, which --fail-on-skip does not allow: {nodeid}", red=True)
+
 
 def go_binary(config: pytest.Config) -> Path | None:
     """The binary that was named, which has to be there."""

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis  # noqa: F401 (it looks at the garbage collector when it is imported, which is frozen later)
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict
@@ -91,6 +92,7 @@ class Orchestrator:
         self.notes: list[str] = []
         self.reserved = self.stopped = 0
         self.discovery: Handler | None = None
+        self.reserving: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self.stopping: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self.before_reserve: Gate | None = None
         self.after_reserve: Gate | None = None
@@ -200,9 +202,7 @@ class Orchestrator:
         route.add_route("*", "/apps/{id}/app/{tail:.*}", self._single_shot)
         route.add_post("/apps/{id}/session", self._reserve)
         route.add_route("*", "/apps/{id}/session/{sid}/app/{tail:.*}", self._in_session)
-        route.add_post(
-            "/apps/{id}/session/{sid}/stop", lambda request: (self.stopping or self._stop)(request)
-        )
+        route.add_post("/apps/{id}/session/{sid}/stop", self._stop)
         self.trickle.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -274,6 +274,8 @@ class Orchestrator:
         return await self._work(app, request)
 
     async def _reserve(self, request: web.Request) -> web.StreamResponse:
+        if self.reserving is not None:
+            return await self.reserving(request)
         app = self._find(request, "persistent")
         if isinstance(app, web.Response):
             return app
@@ -308,6 +310,11 @@ class Orchestrator:
             app.calls -= 1
 
     async def _stop(self, request: web.Request) -> web.StreamResponse:
+        if self.stopping is not None:
+            return await self.stopping(request)
+        return await self.stop_session(request)
+
+    async def stop_session(self, request: web.Request) -> web.StreamResponse:
         if self.before_stop is not None:
             self.note("stopping")
             await self.before_stop.passed()
@@ -536,8 +543,12 @@ class SyncVerbs:
         self.stream = gateway.stream
         self.capabilities = gateway.capabilities
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
+        """Close the connections; the next call opens others."""
         self.gateway.close()
+
+    def close(self) -> None:
+        self.disconnect()
 
 
 class AsyncVerbs:
@@ -564,8 +575,11 @@ class AsyncVerbs:
 
         return _Driven(self.runner.run(opened()), self.runner)
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         self.runner.run(self.gateway.aclose())
+
+    def close(self) -> None:
+        self.disconnect()
         self.runner.close()
 
 

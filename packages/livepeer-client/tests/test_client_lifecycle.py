@@ -67,6 +67,12 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork her
         ),
         pytest.param("del gw; print(1)", id="unused"),
         pytest.param(
+            "import gc\nclass Holder: pass\nfor _ in range(2):\n holder = Holder()\n holder.me = holder\n"
+            " holder.gateway = Gateway(orch_url=sys.argv[1])\n n = holder.gateway.run('echo', input=1)\n"
+            " del holder\n gc.collect()\nprint(n)",
+            id="in-a-cycle",
+        ),
+        pytest.param(
             "for _ in range(3): n = Gateway(orch_url=sys.argv[1]).run('echo', input=1)\nprint(n)",
             id="short-form",
         ),

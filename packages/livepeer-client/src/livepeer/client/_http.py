@@ -97,7 +97,9 @@ class Pool:
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
         """The connections of a loop are being closed; its next call opens others."""
-        self._loops.pop(loop, None)
+        held = self._loops.pop(loop, None)
+        if held is not None and held[0].orphaned is not None:
+            held[0].orphaned.detach()
 
     def _here(self) -> _OnLoop:
         loop = running_loop()
@@ -108,6 +110,10 @@ class Pool:
             with contextlib.suppress(StopIteration):
                 holding.__anext__().send(None)  # to its yield, which it reaches without waiting
             held = self._loops[loop] = (mine, holding)
+            # Referred to from here too, because in a cycle with the gateway (which an exception's traceback
+            # easily makes) the connections would be collected before they are closed.
+            mine.orphaned = weakref.finalize(self, _end, loop, holding)
+            mine.orphaned.atexit = False
         return held[0]
 
     def _after_fork(self) -> None:
@@ -126,6 +132,7 @@ class _OnLoop:
         self.sessions: set[_Closable] = set()
         self.work: set[asyncio.Task[Any]] = set()
         self.closing = asyncio.Lock()
+        self.orphaned: weakref.finalize[..., Any] | None = None
         self._cut_off: list[Callable[[], Coroutine[Any, Any, Any]]] = []
 
     def begin(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> asyncio.Task[Any]:
@@ -155,6 +162,13 @@ class _OnLoop:
 
 
 _Held = tuple[_OnLoop, AsyncGenerator[None, None]]
+
+
+def _end(loop: asyncio.AbstractEventLoop, holding: AsyncGenerator[None, None]) -> None:
+    """Close the connections of a gateway that was collected; any thread may be the one that collects it."""
+    if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # closed in between, and its generators with it
+            loop.call_soon_threadsafe(lambda: loop.create_task(holding.aclose()))
 
 
 async def _hold(
@@ -236,9 +250,8 @@ def as_livepeer_error(error: Exception, where: str, **details: Any) -> LivepeerE
                 **details,
             )
         case aiohttp.ClientConnectorError():
-            reason = error.os_error.strerror or str(error.os_error)
             return ConnectionFailed(
-                f"No connection to {where}: {reason}.",
+                f"No connection to {where}: {_reason(error.os_error)}.",
                 hint="Check that the orchestrator runs there and that the port is right.",
                 retryable=True,
                 **details,
@@ -262,6 +275,12 @@ def as_livepeer_error(error: Exception, where: str, **details: Any) -> LivepeerE
         case RuntimeError():
             return ConnectionFailed(f"The connection to {where} was closed on this side.", **details)
     return ConfigurationError(f"The request to {where} can't be made: {error}.", **details)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno:
+        return os.strerror(error.errno)  # asyncio's own text is "Connect call failed" and an address
+    return error.strerror or str(error) or "the other side closed it"
 
 
 def same_slash(sent: URL, location: str) -> URL | None:

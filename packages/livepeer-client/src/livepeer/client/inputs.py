@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import mimetypes
+from collections.abc import Coroutine
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,10 @@ def encode_input(value: Any, model: str | None = None) -> Body:
         return raw
     if value is None:
         value = {}
-    value = _as_object(value)
-    if model is not None and isinstance(value, dict) and "model" not in value:
-        value = {**value, "model": model}
     try:
+        value = _as_object(value)
+        if model is not None and isinstance(value, dict) and "model" not in value:
+            value = {**value, "model": model}
         text = json.dumps(value, default=_nested, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
         return Body(text.encode(), "application/json")
     except RecursionError:
@@ -93,7 +94,7 @@ def _raw_body(value: Any) -> Body | None:
         return Body(bytes(value), _BINARY)
     if isinstance(value, Path):
         return Body(_read_path(value), _guess(value.name))
-    if hasattr(value, "read") and not hasattr(value, "__array__"):
+    if _is_file(value) and not hasattr(value, "__array__"):
         return Body(_read_file(value), _guess(getattr(value, "name", None)))
     if _is_image(value):
         return Body(_png(value), "image/png")
@@ -114,7 +115,7 @@ def _nested(value: Any) -> Any:
         content = _npy(value)
     elif hasattr(value, "__array__") and hasattr(value, "item"):
         return value.item()  # a numpy scalar is a number
-    elif hasattr(value, "read"):
+    elif _is_file(value):
         content = _read_file(value)
     else:
         plain = _as_object(value)
@@ -151,6 +152,8 @@ def _read_file(file: Any) -> bytes:
     if isinstance(content, str):
         return content.encode()
     if not isinstance(content, bytes | bytearray):
+        if isinstance(content, Coroutine):
+            content.close()
         raise InputError(
             f"The input has a read() that gives a {type(content).__name__}; a file gives bytes.",
             hint="Open the file in binary mode; asynchronous files have to be read first.",
@@ -160,6 +163,10 @@ def _read_file(file: Any) -> bytes:
 
 def _guess(name: Any) -> str:
     return (mimetypes.guess_type(name)[0] if isinstance(name, str) else None) or _BINARY
+
+
+def _is_file(value: Any) -> bool:
+    return callable(getattr(value, "read", None)) and not isinstance(value, type)
 
 
 def _is_image(value: Any) -> bool:

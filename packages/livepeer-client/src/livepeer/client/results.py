@@ -122,11 +122,7 @@ def convert(value: Any, output_type: Any) -> Any:
     try:
         if hasattr(output_type, "model_validate"):
             return output_type.model_validate(value)
-        if (
-            isinstance(output_type, type)
-            and dataclasses.is_dataclass(output_type)
-            and isinstance(value, dict)
-        ):
+        if isinstance(output_type, type) and dataclasses.is_dataclass(output_type):
             return output_type(**value)
         if output_type is bytes and isinstance(value, str):
             return value.encode()

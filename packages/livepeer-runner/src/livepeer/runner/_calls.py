@@ -109,7 +109,7 @@ async def _streamed(events: _Events, gone: asyncio.Future[None], not_before: flo
 
 
 def _after_the_body(read_at: float, request: Request) -> float:
-    """The earliest time for the head of a stream: an orchestrator in front of us needs a moment after the body.
+    """When the head of a stream may go: an orchestrator in front of us needs a moment after the body.
 
     go-livepeer v0.9.1 cuts off a streamed answer whose head comes at the very moment in which its proxy
     finishes with the request's body (4 in 1500 streams; none that began a millisecond later).

@@ -14,13 +14,13 @@ from ..errors import ConfigurationError, LivepeerError, SessionEnded
 from ..results import Response
 from .channels import RawChannel, SessionReader, SessionWriter
 from .drain import drain_media
+from .http import SessionSocket, session_request
 from .stats import ChannelStats, SessionStats
 
 if TYPE_CHECKING:
     from .._calls import Calls
     from .._http import Pool
     from ..routes import Started
-    from .http import SessionSocket
 
 __all__ = ["LiveSession"]
 
@@ -173,8 +173,6 @@ class LiveSession:
         Raises:
             CapabilityError: The worker's own error.
         """
-        from .http import session_request
-
         session = self._session
         assert self._transport is not None
         return await session_request(
@@ -187,8 +185,6 @@ class LiveSession:
         Raises:
             CapabilityError: When it opens: the worker has no WebSocket there.
         """
-        from .http import SessionSocket
-
         session = self._session
         assert self._transport is not None
         return SessionSocket(self._transport, session, path, request_id=self.request_id)

@@ -51,7 +51,7 @@ class LiveRunnerRoute:
 
     async def open(self, call: Call) -> Answer:
         """Send a request; on a persistent runner in a session of its own, ended with the answer."""
-        path = check_path(call.path or self._advertised("run") or "/run")
+        path = check_path(call.path if call.path is not None else self._advertised("run") or "/run")
         if self._runner.mode == "single-shot":
             response = await self._send(join_path(self._runner.url, path), call)
             return self._answer(response, None)
@@ -66,7 +66,7 @@ class LiveRunnerRoute:
     async def open_live(self, call: LiveCall) -> Started:
         """Reserve a session and ask the worker to open its channels."""
         advertised = self._advertised("live")
-        path = check_path(call.path or advertised or "/live")
+        path = check_path(call.path if call.path is not None else advertised or "/live")
         session_id, app_url, stop = await self._reserve(call.request_id, Timeout())
         started = Started({}, self._runner.orchestrator, self._runner.app, session_id, app_url, stop)
         message = {
