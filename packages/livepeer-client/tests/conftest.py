@@ -1,7 +1,7 @@
 """An orchestrator with live runners, in a thread of its own, and what the tests of the client share.
 
-It answers as go-livepeer v0.9.1 does (`server/ai_http.go`): Go's `http.Error` texts with `nosniff`, the 307 of
-a missing slash, sessions that stay until somebody stops them. Workers are coroutines inside it.
+It answers as go-livepeer v0.9.1 does (`server/ai_http.go`): Go's `http.Error` texts with `nosniff`, the 307
+of a missing slash, sessions that stay until somebody stops them. Workers are coroutines inside it.
 """
 
 from __future__ import annotations
@@ -643,8 +643,8 @@ class Finished:
     seconds: float
 
 
-# Starting Python and loading aiohttp takes a second under `-X dev`, and there are dozens of scripts here. So a
-# process that has loaded them makes each script's by `fork`, twice: the one between notes how it ended.
+# Starting Python and loading aiohttp takes a second under `-X dev`, and there are dozens of scripts here. So
+# a process that has loaded them makes each script's by `fork`, twice: the one between notes how it ended.
 ZYGOTE = """
 import json, os, sys, warnings
 import livepeer.client, livepeer.client._calls

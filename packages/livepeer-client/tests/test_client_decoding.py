@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -109,7 +110,7 @@ def test_framing_cut_into_pieces(newline: str, size: int) -> None:
 def test_pieces_never_matter(blocks: list[list[str]], newline: str, cuts: list[int]) -> None:
     body = "".join(newline.join(block) + newline * 2 for block in blocks).encode()
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
-    pieces = [body[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [body[a:b] for a, b in pairwise(edges)]
     assert decode(SSE, *pieces) == decode(SSE, body)
     assert decode(NDJSON, *pieces) == decode(NDJSON, body)
 
@@ -117,7 +118,7 @@ def test_pieces_never_matter(blocks: list[list[str]], newline: str, cuts: list[i
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4))
 def test_no_bytes_raise(body: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
-    pieces = [body[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [body[a:b] for a, b in pairwise(edges)]
     for content_type in (SSE, NDJSON, "text/plain", "application/json", "application/octet-stream"):
         decode(content_type, *pieces)
     assert decode(SSE, *pieces) == decode(SSE, body)
@@ -174,17 +175,19 @@ def test_a_long_line_is_not_searched_again_and_again() -> None:
 def test_a_stream_without_line_ends_is_refused(content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("livepeer.client.events._MAX_EVENT", 1000)
     decoder = decoder_for(content_type)
+    for _ in range(10):
+        decoder.feed(b"x" * 100)
     with pytest.raises(StreamError, match="without a line end"):
-        for _ in range(20):
-            decoder.feed(b"x" * 100)
+        decoder.feed(b"x")
 
 
 def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("livepeer.client.events._MAX_EVENT", 1000)
     decoder = decoder_for(SSE)
+    for _ in range(100):
+        decoder.feed(b"data: xxxxxxxxxx\n")
     with pytest.raises(StreamError, match="over 1000 bytes"):
-        for _ in range(200):
-            decoder.feed(b"data: xxxxxxxxx\n")
+        decoder.feed(b"data: x\n")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +227,7 @@ def test_json_is_one_event(content_type: str) -> None:
 
 
 def test_an_event_that_is_no_json_says_what_it_is() -> None:
-    with pytest.raises(StreamError, match="not JSON.*'<html>'"):
+    with pytest.raises(StreamError, match=r"not JSON.*'<html>'"):
         StreamEvent("<html>").json()
     with pytest.raises(StreamError):
         StreamEvent("[" * 100_000).json()

@@ -284,7 +284,7 @@ def test_not_even_http(make_verbs: Any, raw_server: Any, reply: bytes) -> None:
     url = raw_server(answer)
     with pytest.raises(NoOrchestratorError, match="could be asked"):
         make_verbs(orch_url=url).run("echo")
-    with pytest.raises(NoOrchestratorError, match="TLS|broke|closed"):
+    with pytest.raises(NoOrchestratorError, match=r"TLS|broke|closed"):
         make_verbs(orch_url=url.replace("http", "https")).run("echo")
 
 
@@ -563,9 +563,9 @@ def _library_errors() -> list[BaseException]:
         else:
             made.append(kind("no"))
     return [
-        *made, OSError("no"), ConnectionResetError("no"), BrokenPipeError("no"), TimeoutError(), ssl.SSLError("no"),
-        socket.gaierror("no"), asyncio.IncompleteReadError(b"", 5), ValueError("no"), UnicodeError("no"),
-        RuntimeError("Session is closed"),
+        *made, OSError("no"), ConnectionResetError("no"), BrokenPipeError("no"), TimeoutError(),
+        ssl.SSLError("no"), socket.gaierror("no"), asyncio.IncompleteReadError(b"", 5),
+        ValueError("no"), UnicodeError("no"), RuntimeError("Session is closed"),
     ]  # fmt: skip
 
 

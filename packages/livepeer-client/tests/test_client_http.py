@@ -210,7 +210,7 @@ def test_a_certificate_that_changed_before_discovery(
 
 
 def test_verify_refuses_a_self_signed_certificate(tls_orch: Any, make_verbs: Any) -> None:
-    with pytest.raises(NoOrchestratorError, match="TLS.*tls='verify'"):
+    with pytest.raises(NoOrchestratorError, match=r"TLS.*tls='verify'"):
         make_verbs(orch_url=tls_orch.url, tls="verify").run("echo")
     assert tls_orch.seen == []
 

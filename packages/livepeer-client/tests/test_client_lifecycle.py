@@ -44,7 +44,8 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork her
             id="async-stream",
         ),
         pytest.param(
-            "import asyncio\nasync def main():\n s = await gw.stream_async('p-tokens', input={'endless': 1})\n"
+            "import asyncio\nasync def main():\n"
+            " s = await gw.stream_async('p-tokens', input={'endless': 1})\n"
             " await anext(s)\nasyncio.run(main())\nprint(1)",
             id="async-session",
         ),
@@ -348,8 +349,9 @@ def test_ctrl_c_ends_the_call_and_the_worker_notices(orch: Any, script: Any, how
         "run": f"gw.run('{mode}slow')",
         "stream": f"for event in gw.stream('{mode}tokens', input={{'endless': True}}): pass",
         "asyncio": f"import asyncio; asyncio.run(gw.run_async('{mode}slow'))",
-        "second call": f"gw.run('echo')\nstream = gw.stream('{mode}tokens', input={{'endless': True}})\nlist(stream)",
-        "caught": f"try: gw.run('{mode}slow')\nexcept KeyboardInterrupt: print(gw.run('echo', input=5)); raise",
+        "second call": f"gw.run('echo')\ns = gw.stream('{mode}tokens', input={{'endless': True}})\nlist(s)",
+        "caught": f"try: gw.run('{mode}slow')\n"
+        "except KeyboardInterrupt:\n print(gw.run('echo', input=5))\n raise",
     }
     running = script(
         f"import sys\nfrom livepeer.client import Gateway\ngw = Gateway(orch_url=sys.argv[1])\n{bodies[how]}",

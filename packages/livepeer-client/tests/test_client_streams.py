@@ -113,9 +113,13 @@ def test_close_is_noticed_by_the_worker(orch: Any, verbs: Any) -> None:
 
 
 def test_with_is_noticed_by_the_worker(orch: Any, verbs: Any) -> None:
-    with pytest.raises(KeyError), verbs.stream("tokens", input={"endless": True}) as stream:
-        assert next(stream).data == "0"
-        raise KeyError
+    def leave() -> None:
+        with verbs.stream("tokens", input={"endless": True}) as stream:
+            assert next(stream).data == "0"
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        leave()
     orch.wait_note("tokens gone")
 
 
@@ -233,9 +237,9 @@ def test_a_worker_that_dies(orch: Any, verbs: Any, reset: Any, how: str, mode: s
     stream = verbs.stream("dies")
     assert next(stream).data == "0"
     orch.gate("die").open()
+    assert next(stream).data == "1"
     with pytest.raises(StreamError, match="broke off") as caught:
-        assert data(stream) == ["1"]
-        pytest.fail("the end is no end")
+        next(stream)
     assert caught.value.request_id == stream.request_id
     assert caught.value.orchestrator == orch.url
     assert not stream.complete
@@ -365,7 +369,7 @@ def test_idle_starts_anew_with_each_event(orch: Any, verbs: Any) -> None:
 
 def test_the_total_of_a_stream(orch: Any, verbs: Any) -> None:
     with verbs.stream("tokens", input={"endless": True}, timeout=0.2) as stream:
-        with pytest.raises(DeadlineExceeded, match="longer than the 0.2 s allowed") as caught:
+        with pytest.raises(DeadlineExceeded, match=r"longer than the 0.2 s allowed") as caught:
             assert len(list(stream)) < 3
         assert caught.value.waited == 0.2
         assert list(stream) == []
@@ -377,7 +381,7 @@ def test_the_total_of_a_stream(orch: Any, verbs: Any) -> None:
 
 def test_the_total_of_a_call(orch: Any, verbs: Any) -> None:
     began = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match="did not finish within the 0.1 s") as caught:
+    with pytest.raises(DeadlineExceeded, match=r"did not finish within the 0.1 s") as caught:
         verbs.run("slow", timeout=0.1)
     assert time.monotonic() - began < 2
     assert caught.value.request_id
@@ -388,7 +392,7 @@ def test_the_total_of_a_call(orch: Any, verbs: Any) -> None:
 
 def test_the_first_byte(orch: Any, verbs: Any) -> None:
     for call in (verbs.run, verbs.stream):
-        with pytest.raises(FirstByteTimeout, match="no answer within 0.1 s") as caught:
+        with pytest.raises(FirstByteTimeout, match=r"no answer within 0.1 s") as caught:
             call("slow", timeout=Timeout(first_byte=0.1))
         assert isinstance(caught.value, LivepeerTimeout)
     orch.wait_note("slow gone", 2)
@@ -402,9 +406,9 @@ def test_idle_in_the_middle_of_a_call(orch: Any, verbs: Any) -> None:
 
 def test_the_gateways_limits_are_those_of_calls_that_name_none(orch: Any, make_verbs: Any) -> None:
     verbs = make_verbs(orch_url=orch.url, timeout=0.15)
-    with pytest.raises(DeadlineExceeded, match="0.15"):
+    with pytest.raises(DeadlineExceeded, match=r"0.15"):
         verbs.run("slow")
-    with pytest.raises(DeadlineExceeded, match="0.15"):
+    with pytest.raises(DeadlineExceeded, match=r"0.15"):
         list(verbs.stream("tokens", input={"endless": True}))
-    with pytest.raises(DeadlineExceeded, match="0.05"):
+    with pytest.raises(DeadlineExceeded, match=r"0.05"):
         verbs.run("slow", timeout=0.05)

@@ -55,10 +55,13 @@ def test_picture() -> None:
 def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
     words = tmp_path / "words.mp4"
     words.write_text("no video")
+    prose = tmp_path / "prose.txt"
+    prose.write_text("a line\n" * 100)
     still = tmp_path / "still.png"
     Image.new("RGB", (64, 64)).save(still)
     for path, text in [
         (words, "is not a video that can be read"),
+        (prose, "is not a video that can be read"),
         (tmp_path / "absent.mp4", "There is no file"),
         (still, "takes a video of 1 s at least"),
     ]:

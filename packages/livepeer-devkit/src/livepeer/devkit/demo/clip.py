@@ -84,6 +84,8 @@ def opened(path: Path, seconds: float) -> Clip:
         raise MediaError(f"There is no file {path}.")
     try:
         with av.open(str(path)) as container:
+            if container.format.name == "tty":  # libavformat takes any text for a picture made of letters
+                raise _no_video(path, None)
             if not container.streams.video:
                 raise MediaError(
                     f"{path} has no video in it.", hint="A file with sound only can't be filtered."
