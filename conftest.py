@@ -11,6 +11,7 @@ RELEASES = "releases of github.com/livepeer/go-livepeer"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `./dev test`."""
     parser.addoption(
         "--go-livepeer",
         metavar="PATH",
@@ -21,11 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fail-on-skip",
         action="store_true",
-        help="fail when a test was skipped that this machine could run: all but those of an absent go-livepeer",
+        help="fail when a test was skipped, other than for want of a go-livepeer",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Watch for skipped tests, when asked to."""
     if config.getoption("--fail-on-skip"):
         config.pluginmanager.register(_NoSkips())
 
@@ -71,6 +73,7 @@ def go_binary(config: pytest.Config) -> Path | None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
+    """Say which networks the tests run on."""
     binary = go_binary(config)
     if binary is None:
         return f"networks: embedded (go-livepeer is skipped: give --go-livepeer PATH; see the {RELEASES})"

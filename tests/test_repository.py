@@ -50,8 +50,9 @@ def test_each_package_has_licence_readme_and_types(child: str) -> None:
     folder = ROOT / "packages" / f"livepeer-{child}"
     assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert len((folder / "README.md").read_text()) > 500
-    assert (folder / "src" / "livepeer" / child / "py.typed").exists()
-    assert not (folder / "src" / "livepeer" / "__init__.py").exists()
+    module = __import__(f"livepeer.{child}", fromlist=["__file__"])
+    assert module.__file__
+    assert (Path(module.__file__).parent / "py.typed").exists()
 
 
 @pytest.mark.parametrize("child", CHILDREN)

@@ -664,6 +664,7 @@ while job := sys.stdin.readline():
         os._exit(0)
     for number, name in enumerate((None, ".out", ".err")):
         os.dup2(os.open(job["path"] + name if name else os.devnull, os.O_RDWR | os.O_CREAT), number)
+    os.setpgid(0, 0)
     sys.argv = ["-c", *job["arguments"]]
     source = compile(job["source"], "<script>", "exec")
     del pid, number, name, job
@@ -729,7 +730,12 @@ class Script:
         with self._file(".out").open("wb") as out, self._file(".err").open("wb") as err:
             command = [sys.executable, *DEVELOPMENT, "-c", source, *arguments]
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_environment()
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=_environment(),
+                process_group=0 if hasattr(os, "fork") else None,
             )
         self.pid = self._process.pid
 
@@ -753,12 +759,13 @@ class Script:
         return Finished(code, self._text(".out"), self._errors(), seconds)
 
     def kill(self) -> None:
+        """End it and every process that it left."""
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        elif not self._file(".code").exists():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
 
     def _file(self, suffix: str) -> Path:
         return self._path.with_suffix(suffix)

@@ -43,6 +43,11 @@ def _cancelled_at(number: int, late: bool, work: Coroutine[Any, Any, Any]) -> Ge
             thrown = error
 
 
+async def _awaited(stepping: Any) -> bool:
+    """A coroutine, as tasks want one, of a generator that steps through another."""
+    return bool(await stepping)
+
+
 async def _run(gateway: Gateway) -> None:
     assert await gateway.run_async("answer", input={"text": "[1]"}) == [1]
 
@@ -94,7 +99,7 @@ async def test_cancelled_at_each_await(
     number = 0
     while True:
         gateway = Gateway(orch_url=orch.url)
-        task = asyncio.create_task(_cancelled_at(number, late, work(gateway)))
+        task = asyncio.create_task(_awaited(_cancelled_at(number, late, work(gateway))))
         cancelled = await asyncio.wait_for(task, 10)
         await orch.wait_async(lambda: not orch.sessions, f"the session of {number} is stopped")
         await orch.wait_async(

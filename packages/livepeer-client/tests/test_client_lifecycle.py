@@ -97,6 +97,31 @@ def test_a_script_that_closes_nothing_is_silent_and_leaves_nothing(orch: Any, si
     assert orch.stopped == orch.reserved
 
 
+@posix
+@pytest.mark.parametrize("ending", ["", "stream.close()\n", "gw.close()\n", "list(stream)\n"])
+def test_the_same_in_an_interpreter_of_its_own(orch: Any, script: Any, ending: str) -> None:
+    """The scripts above are forked from a process that has loaded everything; this starts from nothing."""
+    running = script(
+        "import asyncio, sys\nfrom livepeer.client import Gateway\ngw = Gateway(orch_url=sys.argv[1])\n"
+        "gw.run('p-echo', input=1)\nasyncio.run(gw.run_async('p-echo', input=1))\n"
+        f"stream = gw.stream('p-tokens', input={{'endless': True}})\nnext(stream)\n{ending}",
+        orch.url,
+        fresh=True,
+    )
+    interrupted = ending.startswith("list")
+    if interrupted:
+        orch.wait_note("tokens written")
+        running.interrupt()
+    done = running.finish()
+    if interrupted:
+        assert (done.code, done.err.splitlines()[-1]) == (-2, "KeyboardInterrupt")
+        assert "Warning" not in done.err
+    else:
+        assert (done.code, done.err) == (0, "")
+    orch.wait(lambda: orch.connections == 0, "no connection is left")
+    assert (len(orch.sessions), orch.stopped) == (0, 3)
+
+
 def test_exit_with_calls_open_in_daemon_threads_is_silent(orch: Any, script: Any) -> None:
     running = script(
         """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -169,3 +170,20 @@ def test_demo_with_a_video_that_is_none(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
     done = livepeer("demo", "--orch-url", "https://127.0.0.1:9")
     assert (done.returncode, b"--orch-secret" in done.stderr) == (2, True)
+
+
+def test_the_demo_s_table_is_readable_in_80_columns() -> None:
+    from rich.console import Console
+
+    from livepeer.devkit.cli import demo
+    from livepeer.devkit.demo.report import Report, Row
+
+    row = Row(
+        "video-filter", "live", "https://127.0.0.1:38735", "live-runner, persistent", 0.2, 6.0, 165, 165
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(demo._table(Report(rows=[row] * 4), narrow=True))
+    text = console.export_text()
+    assert "…" not in text
+    for heading in ("capability", "orchestrator", "route", "first result", "received", "p95"):
+        assert heading in text

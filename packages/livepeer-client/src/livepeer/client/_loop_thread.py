@@ -136,9 +136,12 @@ def _begin(
     """
     if future.cancelled():
         return
-    task = loop.create_task(make())
+    # The caller's future must not be what keeps the task: asyncio's books of its tasks would then be kept in
+    # the caller's thread, where an interrupt that falls into them is swallowed.
+    open_tasks = [loop.create_task(make())]
 
     def ended(task: asyncio.Task[T]) -> None:
+        open_tasks.clear()
         error = concurrent.futures.CancelledError() if task.cancelled() else task.exception()
         if not future.set_running_or_notify_cancel():
             return
@@ -149,10 +152,15 @@ def _begin(
 
     def given_up(future: concurrent.futures.Future[T]) -> None:
         if future.cancelled() and not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(_cancel, open_tasks)
 
-    task.add_done_callback(ended)
+    open_tasks[0].add_done_callback(ended)
     future.add_done_callback(given_up)
+
+
+def _cancel(open_tasks: list[asyncio.Task[Any]]) -> None:
+    for task in open_tasks:
+        task.cancel()
 
 
 def _result(future: concurrent.futures.Future[T]) -> T:
@@ -171,6 +179,8 @@ def _stand_still() -> NoReturn:
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="livepeer-client")
+    loop.set_default_executor(executor)
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -179,8 +189,9 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
     finally:
+        # Not loop.shutdown_default_executor(): it starts a thread, which an exiting interpreter refuses.
+        executor.shutdown(wait=False, cancel_futures=True)
         loop.close()
 
 

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import socket
 import ssl
-import threading
 import time
 import urllib.request
 import weakref
@@ -55,7 +54,8 @@ class TLSPolicy:
             )
         self.mode: TLSMode = mode
         self.ca = ca
-        self._lock = threading.Lock()
+        # No locks here: a child forked while another thread held one would wait for it for ever. What must not
+        # be torn between threads is a dict's setdefault.
         self._pins: dict[tuple[str, int], _Pin] = {}
         self._verified: ssl.SSLContext | None = None
 
@@ -68,8 +68,7 @@ class TLSPolicy:
                 self._verified = ssl.create_default_context(cafile=self.ca)
             return self._verified
         key = (url.host or "", url.port or 443)
-        with self._lock:
-            return self._pins.setdefault(key, _Pin(key, strict=self.mode == "pin-strict"))
+        return self._pins.setdefault(key, _Pin(key, strict=self.mode == "pin-strict"))
 
     def pinned(self, host: str, port: int) -> bytes | None:
         """The SHA-256 digest of the certificate pinned for a host and port, if there is one."""
@@ -94,9 +93,13 @@ class _Pin(aiohttp.Fingerprint):
         super().__init__(b"\0" * 32)
         self._key = key
         self._strict = strict
-        self._lock = threading.Lock()
         self._repinned_at = float("-inf")
-        self.digest: bytes | None = None
+        self._learned: dict[str, bytes] = {}
+
+    @property
+    def digest(self) -> bytes | None:
+        """The SHA-256 digest of the pinned certificate; None before the first connection."""
+        return self._learned.get("pin")
 
     def check(self, transport: asyncio.Transport) -> None:
         """Learn the certificate at first use; raise `CertificateChanged` when it is another one."""
@@ -104,21 +107,18 @@ class _Pin(aiohttp.Fingerprint):
         if ssl_object is None:
             return
         found = hashlib.sha256(ssl_object.getpeercert(binary_form=True)).digest()
-        with self._lock:
-            if self.digest is None:
-                self.digest = found
-            if found == self.digest:
-                return
-            pinned, self_healing = self.digest, not self._strict
-            if self_healing and time.monotonic() - self._repinned_at >= _REPIN_INTERVAL:
-                self.digest = found
-                self._repinned_at = time.monotonic()
-                _logger.warning(
-                    "The certificate of %s:%d changed from %s to %s; orchestrators make one at each start.",
-                    *self._key,
-                    pinned.hex(),
-                    found.hex(),
-                )
+        pinned = self._learned.setdefault("pin", found)
+        if found == pinned:
+            return
+        if not self._strict and time.monotonic() - self._repinned_at >= _REPIN_INTERVAL:
+            self._repinned_at = time.monotonic()
+            self._learned["pin"] = found
+            _logger.warning(
+                "The certificate of %s:%d changed from %s to %s; orchestrators make one at each start.",
+                *self._key,
+                pinned.hex(),
+                found.hex(),
+            )
         raise CertificateChanged(pinned, found, *self._key)
 
 

@@ -16,6 +16,8 @@ from livepeer.trickle.errors import ConfigurationError, LivepeerError
 from .output import complain, print_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..demo.clip import Clip
     from ..demo.report import Report
 
@@ -135,31 +137,38 @@ def _inputs(out: Path, video: Path | None, image: Path | None, seconds: float) -
 
 def _show(report: Report) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title="livepeer demo")
-    for heading in ("capability", "orchestrator", "route"):
-        table.add_column(heading)
-    for heading in ("first result", "total", "sent", "received", "lost", "p50", "p95"):
-        table.add_column(heading, justify="right")
-    for row in report.rows:
-        frames = [_number(value) for value in (row.frames_sent, row.frames_received, row.frames_lost)]
-        table.add_row(
-            f"{row.verb} {row.capability}",
-            row.orchestrator,
-            row.route,
-            _time(row.first_result),
-            _time(row.total),
-            *frames,
-            _time(row.latency_p50),
-            _time(row.latency_p95),
-        )
     # a pipe has no width; the table is for people, but should not be cut there
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    table = _table(report)
+    if console.measure(table, options=console.options.update(width=1000)).maximum > console.width:
+        table = _table(report, narrow=True)
+    console.print(table)
     good = sum(check.ok for check in report.checks)
     print(f"{good} of {len(report.checks)} checks passed in {report.seconds:.1f} s.")
     for name, path in report.files.items():
         print(f"The {name} that came back: {path}")
+
+
+def _table(report: Report, *, narrow: bool = False) -> Table:
+    """A row for each call; or, where that has no room, a column for each."""
+    from rich.table import Table
+
+    headings = ("capability", "orchestrator", "route", "first result", "total")
+    lines: list[tuple[str, ...]] = [(*headings, "sent", "received", "lost", "p50", "p95")]
+    for row in report.rows:
+        frames = [_number(value) for value in (row.frames_sent, row.frames_received, row.frames_lost)]
+        times = [_time(row.latency_p50), _time(row.latency_p95)]
+        name = f"{row.verb} {row.capability}"
+        first, total = _time(row.first_result), _time(row.total)
+        lines.append((name, row.orchestrator, row.route, first, total, *frames, *times))
+    table = Table(title="livepeer demo")
+    for index, heading in enumerate([line[0] for line in lines] if narrow else lines[0]):
+        numeric = index > 2 and not narrow
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for cells in list(zip(*lines, strict=True))[1:] if narrow else lines[1:]:
+        table.add_row(*cells)
+    return table
 
 
 def _time(seconds: float | None) -> str:

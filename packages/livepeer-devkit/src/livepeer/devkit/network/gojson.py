@@ -143,6 +143,9 @@ def _refuse_constant(_: str) -> Any:
 
 def _complaint(text: str, position: int) -> str:
     """What Go's scanner says of text which Python's decoder refused at this position."""
+    if text[position : position + 1] == "," and text[position + 1 :].lstrip()[:1] in ("}", "]"):
+        # Python 3.13 points at a trailing comma; Go, like Python before, at what follows it.
+        position = len(text) - len(text[position + 1 :].lstrip())
     if position >= len(text) or (text[position] == '"' and '"' not in text[position + 1 :]):
         return "unexpected EOF"
     character = text[position]
