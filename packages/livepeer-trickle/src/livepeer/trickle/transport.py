@@ -54,8 +54,8 @@ class TLSPolicy:
             )
         self.mode: TLSMode = mode
         self.ca = ca
-        # No locks here: a child forked while another thread held one would wait for it for ever. What must not
-        # be torn between threads is a dict's setdefault.
+        # No locks here: a child that is forked while another thread holds one would wait for it for ever.
+        # A dict's setdefault can't be torn between threads.
         self._pins: dict[tuple[str, int], _Pin] = {}
         self._verified: ssl.SSLContext | None = None
 
