@@ -123,6 +123,8 @@ PAIRS = [
     ("call", "call_async"),
     ("stream", "stream_async"),
     ("capabilities", "capabilities_async"),
+    ("map", "map_async"),
+    ("schema", "schema_async"),
 ]
 
 
@@ -265,3 +267,9 @@ def test_events_and_results_are_values() -> None:
     assert client.StreamEvent('{"a": 1}').json() == {"a": 1}
     assert pickle.loads(pickle.dumps(client.Timeout(idle=3))) == client.Timeout(idle=3)
     assert client.Timeout().connect == 10.0
+
+
+@pytest.mark.parametrize("verb", ["map", "map_async", "schema", "schema_async"])
+def test_verbs_of_later_versions_say_so(verb: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=f"Gateway.{verb} is not part of this version"):
+        getattr(Gateway(orch_url="http://127.0.0.1:9"), verb)("echo", [1, 2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 from . import live as _live
 from ._loop_thread import loop_thread
@@ -314,6 +314,22 @@ class Gateway:
         """`capabilities`, awaited."""
         return await self._calls.capabilities()
 
+    def map(self, *arguments: object, **options: object) -> NoReturn:
+        """Not in this version: raises `ConfigurationError`. `run_async` in a task group does many at once."""
+        raise _later("map")
+
+    def map_async(self, *arguments: object, **options: object) -> NoReturn:
+        """Not in this version: raises `ConfigurationError`."""
+        raise _later("map_async")
+
+    def schema(self, *arguments: object, **options: object) -> NoReturn:
+        """Not in this version: raises `ConfigurationError`. `Capability.schema_url` tells where one is."""
+        raise _later("schema")
+
+    def schema_async(self, *arguments: object, **options: object) -> NoReturn:
+        """Not in this version: raises `ConfigurationError`."""
+        raise _later("schema_async")
+
     def close(self) -> None:
         """Close every connection, on every event loop; a later call opens others."""
         here = asyncio._get_running_loop()
@@ -407,3 +423,10 @@ def _refuse_later(**arguments: object) -> None:
                 f"{name}= belongs to payments, which this version of livepeer-client does not have yet.",
                 hint="Leave it out to call free capabilities.",
             )
+
+
+def _later(verb: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Gateway.{verb} is not part of this version of livepeer-client.",
+        hint="What there is: run, stream, live, call and capabilities.",
+    )
