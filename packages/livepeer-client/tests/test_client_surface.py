@@ -132,7 +132,7 @@ PAIRS = [
 def test_the_twins_have_the_same_signature(sync: str, other: str) -> None:
     one, two = (inspect.signature(getattr(Gateway, name)) for name in (sync, other))
     assert list(one.parameters.values()) == list(two.parameters.values())
-    if sync != "stream":
+    if sync not in ("stream", "map"):
         assert one.return_annotation == two.return_annotation
         assert inspect.iscoroutinefunction(getattr(Gateway, other))
     overloads = [typing.get_overloads(getattr(Gateway, name)) for name in (sync, other)]
@@ -270,6 +270,7 @@ def test_events_and_results_are_values() -> None:
 
 
 @pytest.mark.parametrize("verb", ["map", "map_async", "schema", "schema_async"])
-def test_verbs_of_later_versions_say_so(verb: str) -> None:
+async def test_verbs_of_later_versions_say_so(verb: str) -> None:
+    later = getattr(Gateway(orch_url="http://127.0.0.1:9"), verb)
     with pytest.raises(errors.ConfigurationError, match=f"Gateway.{verb} is not part of this version"):
-        getattr(Gateway(orch_url="http://127.0.0.1:9"), verb)("echo", [1, 2])
+        await later("echo", [1, 2])

@@ -326,7 +326,7 @@ class Gateway:
         """Not in this version: raises `ConfigurationError`. `Capability.schema_url` tells where one is."""
         raise _later("schema")
 
-    def schema_async(self, *arguments: object, **options: object) -> NoReturn:
+    async def schema_async(self, *arguments: object, **options: object) -> NoReturn:
         """Not in this version: raises `ConfigurationError`."""
         raise _later("schema_async")
 
