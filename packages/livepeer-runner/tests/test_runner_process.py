@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from livepeer.runner import ConfigurationError, Pipeline, serve, serving
 
 SCRIPT = """
-import sys, threading, time
+import logging, sys, threading, time
 from livepeer.runner import Pipeline, serve
 
 class Reverse(Pipeline):
@@ -33,6 +35,7 @@ class Upper(Pipeline):
     def run(self, text: str) -> str:
         return text.upper()
 
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine makes it tell of slow callbacks
 serve(Reverse(), Upper(), port=0, grace=1)
 print("bye", flush=True)
 """
@@ -50,7 +53,8 @@ class Served:
             self.urls[name] = url
 
 
-async def start(tmp_path: Path, orchestrator: Any) -> Served:
+@contextlib.asynccontextmanager
+async def started(tmp_path: Path, orchestrator: Any) -> AsyncIterator[Served]:
     script = tmp_path / "app.py"
     script.write_text(SCRIPT)
     environment = {
@@ -72,8 +76,13 @@ async def start(tmp_path: Path, orchestrator: Any) -> Served:
             stderr=asyncio.subprocess.PIPE,
         )
     )
-    await served.read_urls()
-    return served
+    try:
+        await served.read_urls()
+        yield served
+    finally:
+        if served.process.returncode is None:
+            served.process.kill()
+            await served.process.communicate()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
@@ -81,38 +90,38 @@ async def start(tmp_path: Path, orchestrator: Any) -> Served:
 async def test_a_signal_unregisters_and_lets_calls_finish(
     orchestrator: Any, http: aiohttp.ClientSession, tmp_path: Path, number: signal.Signals
 ) -> None:
-    served = await start(tmp_path, orchestrator)
-    process = served.process
-    await orchestrator.until(lambda: len(orchestrator.runners) == 2)
-    assert {body["app"]: body["runner_url"] for body in orchestrator.runners.values()} == served.urls
-    async with http.post(served.urls["upper"] + "/run", json={"text": "ab"}) as response:
-        assert await response.text() == "AB"
-    call = asyncio.ensure_future(http.post(served.urls["reverse"] + "/run", json={"text": "slow"}))
-    assert process.stdout
-    assert await process.stdout.readline() == b"running\n"
-    process.send_signal(number)
-    async with await call as response:
-        assert await response.text() == "wols"
-    out, errors = await asyncio.wait_for(process.communicate(), 10)
-    assert (process.returncode, out, errors) == (0, b"bye\n", b"")
-    assert len(orchestrator.unregistered) == 2
+    async with started(tmp_path, orchestrator) as served:
+        process = served.process
+        await orchestrator.until(lambda: len(orchestrator.runners) == 2)
+        assert {body["app"]: body["runner_url"] for body in orchestrator.runners.values()} == served.urls
+        async with http.post(served.urls["upper"] + "/run", json={"text": "ab"}) as response:
+            assert await response.text() == "AB"
+        call = asyncio.ensure_future(http.post(served.urls["reverse"] + "/run", json={"text": "slow"}))
+        assert process.stdout
+        assert await process.stdout.readline() == b"running\n"
+        process.send_signal(number)
+        async with await call as response:
+            assert await response.text() == "wols"
+        out, errors = await asyncio.wait_for(process.communicate(), 10)
+        assert (process.returncode, out, errors) == (0, b"bye\n", b"")
+        assert len(orchestrator.unregistered) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
 async def test_code_that_never_returns_does_not_keep_the_process(
     orchestrator: Any, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    served = await start(tmp_path, orchestrator)
-    process = served.process
-    call = asyncio.ensure_future(http.post(served.urls["reverse"] + "/run", json={"text": "stuck"}))
-    assert process.stdout
-    assert await process.stdout.readline() == b"running\n"
-    process.terminate()
-    await asyncio.wait_for(process.communicate(), 10)
-    assert process.returncode == 0
-    await asyncio.wait({call})
-    if not call.exception():
-        (await call).close()
+    async with started(tmp_path, orchestrator) as served:
+        process = served.process
+        call = asyncio.ensure_future(http.post(served.urls["reverse"] + "/run", json={"text": "stuck"}))
+        assert process.stdout
+        assert await process.stdout.readline() == b"running\n"
+        process.terminate()
+        await asyncio.wait_for(process.communicate(), 10)
+        assert process.returncode == 0
+        await asyncio.wait({call})
+        if not call.exception():
+            (await call).close()
 
 
 class Reverse(Pipeline):
