@@ -11,15 +11,24 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigurationError, MediaError
 
 if TYPE_CHECKING:
-    from .frames import VideoFrame
+    from .frames import AudioFrame, VideoFrame
     from .output import MediaOutput
     from .packets import Packet
     from .publish import MediaPublish
     from .readers import MediaReader
 
-__all__ = ["MediaError", "MediaOutput", "MediaPublish", "MediaReader", "Packet", "VideoFrame"]
+__all__ = [
+    "AudioFrame",
+    "MediaError",
+    "MediaOutput",
+    "MediaPublish",
+    "MediaReader",
+    "Packet",
+    "VideoFrame",
+]
 
 _LAZY = {
+    "AudioFrame": "frames",
     "MediaOutput": "output",
     "MediaPublish": "publish",
     "MediaReader": "readers",
