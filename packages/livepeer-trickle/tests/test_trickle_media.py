@@ -15,6 +15,7 @@ from livepeer.trickle import (
     ChannelClosed,
     ChannelNotFound,
     ConfigurationError,
+    LivepeerError,
     MediaError,
     Transport,
     TrickleConnectionError,
@@ -447,3 +448,39 @@ async def _count(reader: Any) -> int:
 
 async def _join(reader: Any) -> bytes:
     return b"".join(await _collect(reader))
+
+
+async def test_a_writer_and_a_reader_fail_with_what_their_owner_knows(until: Until) -> None:
+    async def explain(error: LivepeerError) -> LivepeerError:
+        return MediaError(f"explained: {type(error).__name__}")
+
+    async def write(publisher: MediaPublish) -> None:
+        for number in range(256):
+            await publisher.write_frame(draw(number))
+
+    async with TrickleServer.serve(autocreate=False) as server:
+        server.create("v")
+        publisher = MediaPublish(server.channel_url("v"), gop=0.1, queue_size=1)
+        publisher.explain = explain
+        await publisher.write_frame(draw(0))
+        await until(lambda: publisher.frames)
+        server.close_channel("v")
+        with pytest.raises(MediaError, match="explained: Channel"):
+            await write(publisher)
+        await publisher.close()
+        output = MediaOutput(server.channel_url("v"))
+        output.explain = explain
+        with pytest.raises(MediaError, match="explained: ChannelNotFound"):
+            await anext(output.frames())
+        assert isinstance(output.error, MediaError)
+        await output.aclose()
+
+
+async def test_a_writer_can_be_ended_with_an_error(server: TrickleServer, url: str) -> None:
+    publisher = MediaPublish(url, queue_size=1)
+    await publisher.write_frame(draw(0))
+    publisher.fail(MediaError("enough"))
+    publisher.fail(MediaError("ignored"))
+    with pytest.raises(MediaError, match="enough"):
+        await publisher.write_frame(draw(1))
+    await publisher.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -58,6 +58,10 @@ class MediaOutput:
         """The time of the newest picture that came in, in seconds."""
         self.ended: bool = False
         """Whether the channel is over (or lost, or this was closed)."""
+        self.error: LivepeerError | None = None
+        """What ended it, when that was not the channel's end."""
+        self.explain: Callable[[LivepeerError], Awaitable[LivepeerError]] | None = None
+        """Asked when reading fails, for an error that says more: a live session may know why."""
         self._bytes = Fan(self._join_bytes)
         self._packets = Fan(self._join_packets)
         self._frames = Fan(self._join_frames)
@@ -191,7 +195,7 @@ class MediaOutput:
                 self._end_media(self._no_media())
         except LivepeerError as failed:
             _logger.debug("reading %s ended: %s", self.url, failed)
-            error = failed
+            error = self.error = failed if self.explain is None else await self.explain(failed)
         finally:
             self.ended = True
             self._bytes.end(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
@@ -75,6 +75,8 @@ class MediaPublish:
         """Frames of segments that were lost because the connection broke."""
         self.last_timestamp: float | None = None
         """The time of the frame written last (by `frames`), in seconds, as its reader will see it."""
+        self.explain: Callable[[LivepeerError], Awaitable[LivepeerError]] | None = None
+        """Asked when writing fails, for an error that says more: a live session may know why."""
         self._encoder = VideoEncoder(codec, fps=fps, gop=gop, bitrate=bitrate, options=options)
         self._executor: ThreadPoolExecutor | None = None
         self._queue: BoundedQueue[_Job] = BoundedQueue(queue_size, drop_oldest=drop == "oldest")
@@ -156,6 +158,11 @@ class MediaPublish:
             await asyncio.gather(self._task, return_exceptions=True)
         await self._publisher.abort()
 
+    def fail(self, error: LivepeerError) -> None:
+        """End the writing with this error, which calls that wait and later ones raise."""
+        if self._error is None and not self._closed:
+            self._fail(error)
+
     async def __aenter__(self) -> MediaPublish:
         return self
 
@@ -215,7 +222,8 @@ class MediaPublish:
                 await self._write(chunk)
             await self._end_segment()
         except LivepeerError as error:
-            self._fail(error)
+            told = error if self.explain is None or self._error else await self.explain(error)
+            self._fail(self._error or told)
         except Exception as error:
             wrapped = MediaError(f"Encoding failed: {error!r}.")
             wrapped.__cause__ = error
