@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -18,17 +18,19 @@ WRAP = 1 << 33
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """An encoded picture or a piece of sound, as one PES packet brought it.
+    """One encoded picture, or one frame of sound.
 
     Attributes:
         kind: What it is.
-        codec: libavcodec's name of the codec, as ``"h264"``; ``"unknown"`` when the tables name none.
-        data: The bytes: Annex B for H.264, ADTS for AAC.
+        codec: libavcodec's name of the codec, as ``"h264"``.
+        data: The bytes: Annex B for H.264 and HEVC, one ADTS frame for AAC, one packet for Opus.
         pts: When to show it, in ticks of 1/90000 s, counted on where the 33 bits wrap; None if not given.
         dts: When to decode it, likewise.
         is_keyframe: Whether decoding can begin here.
         discontinuity: Whether something before it was lost.
         pid: The number of its stream.
+        extradata: What a decoder has to be told besides, as libavcodec calls it; empty where the data says
+            all, as with the codecs that our own demuxer knows.
     """
 
     kind: Literal["video", "audio"]
@@ -39,6 +41,7 @@ class Packet:
     is_keyframe: bool
     discontinuity: bool = False
     pid: int = 0
+    extradata: bytes = field(default=b"", repr=False)
 
     @property
     def timestamp(self) -> float | None:

@@ -10,5 +10,6 @@ Source: ISO/IEC 13818-1; and for what muxers really do, libavformat's ``mpegtsen
 from __future__ import annotations
 
 from .demuxer import Demuxer
+from .muxer import Muxer
 
-__all__ = ["Demuxer"]
+__all__ = ["Demuxer", "Muxer"]

@@ -51,6 +51,7 @@ class PesAssembler:
         done: list[Pes] = []
         if packet.start:
             done += self.flush()
+            self._broken |= packet.discontinuity
             self._begin(packet)
         elif self._parts:
             self._parts.append(packet.payload)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-__all__ = ["SectionReader", "Stream", "parse_pat", "parse_pmt"]
+__all__ = ["SectionReader", "Stream", "build_pat", "build_pmt", "parse_pat", "parse_pmt"]
 
 _PAT, _PMT = 0x00, 0x02
 _CODECS: dict[int, tuple[Literal["video", "audio"], str]] = {
@@ -98,6 +100,25 @@ def parse_pmt(section: bytes) -> dict[int, Stream]:
             streams[pid] = Stream("audio", "opus")
         position += 5 + size
     return streams
+
+
+def build_pat(pmt_pid: int) -> bytes:
+    """A PAT with one programme, whose PMT has this PID."""
+    return _build(_PAT, 0, struct.pack(">HH", 1, 0xE000 | pmt_pid))
+
+
+def build_pmt(streams: Iterable[tuple[int, int, bytes]], *, clock: int, version: int) -> bytes:
+    """A PMT of that programme: streams by PID, stream type and descriptors; `clock` is the PID of the PCR."""
+    body = struct.pack(">HH", 0xE000 | clock, 0xF000)
+    for pid, stream_type, descriptors in streams:
+        body += struct.pack(">BHH", stream_type, 0xE000 | pid, 0xF000 | len(descriptors)) + descriptors
+    return _build(_PMT, version, body)
+
+
+def _build(table: int, version: int, body: bytes) -> bytes:
+    """A section that is its whole table, with its checksum."""
+    section = struct.pack(">BHHBBB", table, 0xB000 | len(body) + 9, 1, 0xC1 | version << 1, 0, 0) + body
+    return section + _crc(section).to_bytes(4, "big")
 
 
 def _crc(data: bytes) -> int:

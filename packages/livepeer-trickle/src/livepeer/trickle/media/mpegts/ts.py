@@ -84,11 +84,11 @@ def _parse(buffer: bytes, position: int) -> TSPacket | None:
     begin, end = position + 4, position + PACKET_SIZE
     random_access = discontinuity = stuffed = False
     if control & 0x20:
-        length = buffer[begin]
+        length, flags = buffer[begin], 0
         if length:
             flags = buffer[begin + 1]
             random_access, discontinuity = bool(flags & 0x40), bool(flags & 0x80)
-        stuffed = length == 0 or length > _adaptation_size(buffer, begin + 1, flags)
+        stuffed = length == 0 or not flags or length > _adaptation_size(buffer, begin + 1, flags)
         begin += 1 + length
         if begin > end:
             return None
