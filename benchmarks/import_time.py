@@ -7,6 +7,11 @@ import subprocess
 import sys
 import time
 
+from options import Options
+from rows import Row
+
+__all__ = ["main"]
+
 ROUNDS = 15
 CASES = {
     "bare interpreter": "pass",
@@ -16,6 +21,7 @@ CASES = {
     "import livepeer.client; Gateway()": "import livepeer.client as c; c.Gateway(orch_url='http://127.0.0.1:9')",
     "import aiohttp": "import aiohttp",
 }
+_MOST = {"import livepeer.client": 60.0}  # ms
 
 
 def seconds(code: str) -> float:
@@ -25,22 +31,17 @@ def seconds(code: str) -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
-    """Measure the cases in turn, so that all of them meet the machine's moods, and print medians."""
+def main(options: Options) -> list[Row]:
+    """Measure the cases in turn, so that all of them meet the machine's moods; medians over a bare one."""
     times: dict[str, list[float]] = {name: [] for name in CASES}
-    for round_number in range(ROUNDS + 1):
+    for round_number in range(ROUNDS * options.rounds + 1):
         for name, code in CASES.items():
             took = seconds(code)
             if round_number:  # the first one warms the file cache
                 times[name].append(took)
     bare = statistics.median(times["bare interpreter"])
-    client = statistics.median(times["import livepeer.client"]) - bare
-    peer = statistics.median(times["import aiohttp"]) - bare
-    for name, taken in times.items():
-        over = statistics.median(taken) - bare
-        print(f"{name:45} {over * 1000:7.1f} ms over bare  ({over / peer:.2f}x of import aiohttp)")
-    print(f"import livepeer.client: {client * 1000:.1f} ms over a bare interpreter (60 ms is the limit)")
-
-
-if __name__ == "__main__":
-    main()
+    return [
+        Row(name, 1000 * (statistics.median(taken) - bare), "ms over bare", most=_MOST.get(name))
+        for name, taken in times.items()
+        if name != "bare interpreter"
+    ]

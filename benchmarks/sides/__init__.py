@@ -1,0 +1,1 @@
+"""What is measured: each side in a process of its own, driven by `sides.drive` with the same code."""
