@@ -227,9 +227,7 @@ async def test_cancelled_at_any_await(
         await asyncio.gather(task, return_exceptions=True)
         assert not left_over(), turns
         server.close_channel(name)
-    connector = transport.session.connector
-    assert connector is not None
-    await until(lambda: not connector._acquired)
+    await until(lambda: not transport.connections.busy)
     gc.collect()  # an unclosed response or session says so now
 
 

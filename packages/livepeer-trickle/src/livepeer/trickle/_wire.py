@@ -1,24 +1,27 @@
-"""What publisher and subscriber share at the edge to aiohttp: a transport, and errors with our names."""
+"""What publisher and subscriber share: where a channel is, requests to it, and errors with our names."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import aiohttp
+from yarl import URL
 
+from ._connections import Origin
+from ._exchange import ConnectFailed, Exchange, ExchangeClosed
 from .errors import ConfigurationError, TrickleConnectionError
 from .transport import CertificateChanged, Transport
 
-BROKEN = (aiohttp.ClientError, OSError, TimeoutError)
-"""Every way in which aiohttp says that a connection could not be made, or broke."""
+if TYPE_CHECKING:
+    from ._connections import Connections
 
-
-class TransportClosed(aiohttp.ClientConnectionError):
-    """The caller closed the transport under us."""
+BROKEN = (OSError, TimeoutError, aiohttp.ClientError)
+"""Every way in which a connection can't be made, or breaks."""
 
 
 class Endpoint:
-    """The URL of a channel, and the HTTP session to reach it: the caller's, or one of its own."""
+    """The URL of a channel, and the connections to reach it: the caller's, or some of its own."""
 
     def __init__(self, url: str, transport: Transport | None) -> None:
         if not str(url).startswith(("http://", "https://")):
@@ -28,6 +31,8 @@ class Endpoint:
         self.url = str(url).rstrip("/")
         self._given = transport
         self._own: Transport | None = None
+        self._path = ""
+        self._origin: Origin | None = None
 
     @property
     def transport(self) -> Transport:
@@ -38,12 +43,32 @@ class Endpoint:
             self._own = Transport()
         return self._own
 
-    def request(self, method: str, url: str, **options: Any) -> Any:
-        """Start a request, as `Transport.request` does."""
-        transport = self.transport
-        if transport.session.closed:
-            raise TransportClosed("the transport is closed")
-        return transport.request(method, url, **options)
+    def start(
+        self,
+        method: str,
+        suffix: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Exchange:
+        """Send a request; raises nothing: `Exchange.answer` tells what became of it.
+
+        Args:
+            method: Such as ``"GET"``.
+            suffix: What follows the channel's URL, as ``"/3"``.
+            headers: The request's headers.
+            body: All of its body.
+        """
+        head = self._head(method, suffix, headers)
+        if body is None:
+            head += b"\r\n"
+        else:
+            head += b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        return self._connections.start(self._where, head, whole=True, replay=method in ("GET", "DELETE"))
+
+    def upload(self, suffix: str, headers: Mapping[str, str], first: bytes) -> Exchange:
+        """Begin a chunked POST, whose chunks the caller frames and writes; `first` goes with its head."""
+        head = self._head("POST", suffix, headers) + b"Transfer-Encoding: chunked\r\n\r\n"
+        return self._connections.start(self._where, head + first, whole=False)
 
     async def aclose(self) -> None:
         """Close the transport if it is our own."""
@@ -51,15 +76,35 @@ class Endpoint:
         if own is not None:
             await own.aclose()
 
+    @property
+    def _connections(self) -> Connections:
+        return self.transport.connections
+
+    @property
+    def _where(self) -> Origin:
+        if self._origin is None:
+            url = URL(self.url)
+            self._path = url.raw_path + (f"?{url.raw_query_string}" if url.raw_query_string else "")
+            self._origin = Origin(url, self.transport.user_agent)
+        return self._origin
+
+    def _head(self, method: str, suffix: str, headers: Mapping[str, str] | None) -> bytes:
+        fields = self._where.fields
+        target = f"{method} {self._path}{suffix}".encode()
+        if headers:
+            more = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+            return target + fields + more.encode("latin-1")
+        return target + fields
+
 
 def is_final(error: BaseException) -> bool:
     """Whether trying again can't help."""
-    return isinstance(error, CertificateChanged | TransportClosed)
+    return isinstance(error, CertificateChanged | ExchangeClosed)
 
 
 def is_refused(error: BaseException) -> bool:
     """Whether no connection was made, so that the server can't have seen a byte of the request."""
-    return isinstance(error, aiohttp.ClientConnectorError | CertificateChanged | TransportClosed)
+    return isinstance(error, ConnectFailed | CertificateChanged | ExchangeClosed)
 
 
 def connection_error(doing: str, url: str, error: BaseException) -> TrickleConnectionError:
@@ -74,7 +119,6 @@ def connection_error(doing: str, url: str, error: BaseException) -> TrickleConne
 
 
 def told_by(error: BaseException) -> str:
-    """What an error says, without aiohttp's repr of our certificate."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or str(error.os_error)
-    return str(error) or type(error).__name__
+    """What an error says, without the number that comes before it."""
+    strerror = getattr(error, "strerror", None)
+    return strerror or str(error) or type(error).__name__

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator
-from typing import Any
 
+from ._exchange import Exchange
 from ._wire import BROKEN, Endpoint, connection_error, is_refused
-from .errors import ChannelClosed, ChannelNotFound, LivepeerError, TrickleError
+from .errors import ChannelClosed, ChannelNotFound, TrickleError
 from .protocol import EXPECT_CONTENT, Outcome, WriterState, backoff
 from .transport import Transport
 
@@ -17,7 +15,6 @@ __all__ = ["SegmentWriter", "TricklePublisher"]
 
 _logger = logging.getLogger("livepeer.trickle")
 _GATHER = 64 * 1024  # bytes that go into one chunk, and that may wait for the connection
-_WHOLE = 512 * 1024  # aiohttp sends a larger body of one piece only under protest
 _ATTEMPTS = 4
 
 
@@ -63,7 +60,7 @@ class TricklePublisher:
             ChannelNotFound: There is no such channel, and the server makes none.
             TrickleConnectionError: The server can't be reached.
         """
-        status = await self._simple("POST", self.url, headers={EXPECT_CONTENT: self.mime_type})
+        status = await self._simple("POST", {EXPECT_CONTENT: self.mime_type})
         if status != 200:
             raise ChannelNotFound(f"The server makes no channel {self.url} (status {status}).")
 
@@ -150,33 +147,31 @@ class TricklePublisher:
 
     async def _delete(self) -> None:
         try:
-            status = await self._simple("DELETE", self.url)
+            status = await self._simple("DELETE")
         except TrickleError as error:
             _logger.debug("the end of %s was not said: %s", self.url, error)
         else:
             _logger.debug("DELETE %s: %d", self.url, status)
 
-    async def _simple(self, method: str, url: str, **options: Any) -> int:
+    async def _simple(self, method: str, headers: dict[str, str] | None = None) -> int:
+        exchange = self._endpoint.start(method, "", headers, b"" if method == "POST" else None)
         try:
-            async with self._endpoint.request(method, url, **options) as response:
-                await response.read()
-                status: int = response.status
-                return status
+            await exchange.finish()
         except BROKEN as error:
-            raise connection_error(method, url, error) from error
+            raise connection_error(method, self.url, error) from error
+        return exchange.status
 
     async def _number(self) -> int:
         """The number of the segment that begins now."""
         if self._state.seq is None:
-            url = f"{self.url}/next"
+            exchange = self._endpoint.start("GET", "/next")
             try:
-                async with self._endpoint.request("GET", url) as response:
-                    body = await response.text(errors="replace")
-                    outcome = self._state.on_next(response.status, response.headers, body)
+                body = await exchange.finish()
             except BROKEN as error:
-                raise connection_error("GET", url, error) from error
+                raise connection_error("GET", f"{self.url}/next", error) from error
+            outcome = self._state.on_next(exchange.status, exchange.headers, body.decode("latin-1"))
             if outcome is not Outcome.DONE:
-                raise self._error(outcome, "next", response.status)
+                raise self._error(outcome, "next", exchange.status)
         assert self._state.seq is not None
         self._seq = self._state.seq
         return self._seq
@@ -201,18 +196,18 @@ class SegmentWriter:
     def __init__(self, publisher: TricklePublisher) -> None:
         self._publisher = publisher
         self.seq: int = publisher.seq
-        self._pieces: deque[bytes] = deque()
+        self._numbered = False
+        self._pieces: list[bytes] = []
         self._waiting = 0  # bytes in `_pieces`
         self._sent = 0
-        self._ended = False
-        self._complete = False  # the body was handed over to its end
-        self._data = asyncio.Event()
-        self._room = asyncio.Event()
-        self._post: asyncio.Task[LivepeerError | None] | None = None
+        self._flushing: asyncio.Handle | None = None
+        self._exchange: Exchange | None = None
         self._closed = False
 
     async def write(self, data: bytes) -> None:
         """Append bytes; returns when they are on their way, or when less than 64 KiB wait for the connection.
+
+        What is written in one turn of the event loop travels together.
 
         Raises:
             ChannelNotFound: There is no such channel.
@@ -223,45 +218,53 @@ class SegmentWriter:
             raise TrickleError(f"Segment {self.seq} of {self._publisher.url} is closed.")
         if not data:
             return
-        await self._begin(None)
-        await self._check()
-        self._pieces.append(data)
+        if not self._numbered:
+            await self._begin()
+        exchange = self._exchange
+        if exchange is not None and (exchange.status or exchange.error):
+            await self._settle(complete=False)
+        self._pieces.append(data if type(data) is bytes else bytes(data))
         self._waiting += len(data)
-        self._data.set()
-        while self._waiting >= _GATHER:
-            self._room.clear()
-            await self._room.wait()
-            await self._check()
+        if self._waiting >= _GATHER:
+            self._flush()
+            await self._drain()
+        elif self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
 
     async def close(self) -> None:
         """End the segment and wait for the server's answer. Raises as `write` does."""
         if self._closed:
             return
-        self._ended = True
-        self._data.set()
-        try:
-            if self._post is not None:
-                error = await self._post
-                if error is not None:
-                    raise error
-        finally:
+        if not self._numbered:
             self._release()
+            return
+        exchange = self._exchange
+        complete = exchange is None or not (exchange.status or exchange.error)
+        if complete:
+            self._flush(last=True)
+        try:
+            await self._settle(complete=complete)
+        except asyncio.CancelledError:
+            await self.abort()
+            raise
 
     async def abort(self) -> None:
         """Break the segment off. Its readers wait until the next segment comes, which resets it."""
-        if self._post is not None:
-            self._post.cancel()
-            await asyncio.gather(self._post, return_exceptions=True)
+        if self._closed:
+            return
         self._release()
+        exchange = self._exchange
+        if exchange is not None and not exchange.complete:
+            self._publisher._state.on_break(self.seq, sent=self._sent > 0)
+            exchange.close()
 
     async def send(self, data: bytes) -> None:
         """Write the whole segment and close it."""
         try:
-            await self._begin(data if len(data) <= _WHOLE else None)
-            if len(data) > _WHOLE:
-                view = memoryview(data)
-                for start in range(0, len(data), _GATHER):
-                    await self.write(bytes(view[start : start + _GATHER]))
+            if not self._numbered:
+                await self._begin()
+            self._pieces.append(data if type(data) is bytes else bytes(data))
+            self._waiting += len(data)
         except BaseException:
             await self.abort()
             raise
@@ -276,75 +279,77 @@ class SegmentWriter:
         else:
             await self.abort()
 
-    async def _begin(self, whole: bytes | None) -> None:
-        if self._post is None:
-            try:
-                self.seq = await self._publisher._number()
-            except BaseException:
-                self._release()
-                raise
-            self._post = asyncio.create_task(self._run(whole), name=f"trickle-post-{self.seq}")
-            self._post.add_done_callback(lambda _: self._room.set())
-
-    async def _check(self) -> None:
-        """Raise what the server said in the middle of the segment."""
-        if self._post is not None and self._post.done() and not self._closed:
-            error = await self._post
+    async def _begin(self) -> None:
+        try:
+            self.seq = await self._publisher._number()
+        except BaseException:
             self._release()
-            raise error or TrickleError(f"Segment {self.seq} of {self._publisher.url} ended early.")
+            raise
+        self._numbered = True
+
+    def _flush(self, *, last: bool = False) -> None:
+        """Give what was written to the connection: as one chunk, or as the whole body of a small segment."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        pieces, size, publisher = self._pieces, self._waiting, self._publisher
+        self._pieces, self._waiting = [], 0
+        self._sent += size
+        if self._exchange is None and last:
+            self._exchange = publisher._endpoint.start(
+                "POST", f"/{self.seq}", publisher._state.headers(publisher.mime_type), b"".join(pieces)
+            )
+            return
+        framed = pieces
+        if size:
+            framed = [b"%x\r\n" % size, *pieces, b"\r\n0\r\n\r\n" if last else b"\r\n"]
+        elif last:
+            framed = [b"0\r\n\r\n"]
+        if self._exchange is None:
+            headers = publisher._state.headers(publisher.mime_type)
+            self._exchange = publisher._endpoint.upload(f"/{self.seq}", headers, b"".join(framed))
+        else:
+            if last:
+                self._exchange.end()
+            self._exchange.write(b"".join(framed))
+
+    async def _drain(self) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        await exchange.drain()
+        if exchange.status or exchange.error:
+            await self._settle(complete=False)
+
+    async def _settle(self, *, complete: bool) -> None:
+        """Take the server's answer, and raise what it means for the segment.
+
+        Args:
+            complete: Whether the body had been sent to its end before the answer came.
+        """
+        exchange, publisher = self._exchange, self._publisher
+        assert exchange is not None
+        try:
+            await exchange.answer()
+            if complete:
+                await exchange.finish()
+        except BROKEN as error:
+            self._release()
+            publisher._state.on_break(self.seq, sent=not is_refused(error))
+            raise connection_error("POST", f"{publisher.url}/{self.seq}", error) from error
+        exchange.close()
+        self._release()
+        outcome = publisher._state.on_answer(
+            self.seq, exchange.status, exchange.headers, sent=self._sent, complete=complete
+        )
+        if outcome is not Outcome.DONE:
+            raise publisher._error(outcome, self.seq, exchange.status)
+        if not complete:
+            raise TrickleError(f"Segment {self.seq} of {publisher.url} ended early.")
 
     def _release(self) -> None:
         self._closed = True
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
         if self._publisher._current is self:
             self._publisher._current = None
-
-    async def _body(self) -> AsyncIterator[bytes]:
-        while True:
-            if self._pieces:
-                chunk = self._gather()
-                self._sent += len(chunk)
-                self._waiting -= len(chunk)
-                if self._waiting < _GATHER:
-                    self._room.set()
-                yield chunk
-            elif self._ended:
-                self._complete = True
-                return
-            else:
-                self._data.clear()
-                await self._data.wait()
-
-    def _gather(self) -> bytes:
-        """The pieces that wait, up to `_GATHER` bytes of them, as one."""
-        pieces, size = [self._pieces.popleft()], 0
-        size = len(pieces[0])
-        while self._pieces and size + len(self._pieces[0]) <= _GATHER:
-            pieces.append(self._pieces.popleft())
-            size += len(pieces[-1])
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def _run(self, whole: bytes | None) -> LivepeerError | None:
-        """Make the POST; returns the error instead of raising it, so that an unasked one makes no noise."""
-        state, publisher, url = self._publisher._state, self._publisher, f"{self._publisher.url}/{self.seq}"
-        if whole is not None:
-            self._sent, self._complete = len(whole), True
-        options = {
-            "data": self._body() if whole is None else whole,
-            "headers": state.headers(publisher.mime_type),
-        }
-        try:
-            async with publisher._endpoint.request("POST", url, **options) as response:
-                outcome = state.on_answer(
-                    self.seq, response.status, response.headers, sent=self._sent, complete=self._complete
-                )
-                if self._complete:
-                    await response.read()
-                else:
-                    response.close()
-        except BROKEN as error:
-            state.on_break(self.seq, sent=not is_refused(error))
-            return connection_error("POST", url, error)
-        except asyncio.CancelledError:
-            state.on_break(self.seq, sent=self._sent > 0)
-            raise
-        return None if outcome is Outcome.DONE else publisher._error(outcome, self.seq, response.status)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import aiohttp
-
+from ._exchange import Exchange
 from ._wire import BROKEN, Endpoint, connection_error, is_final, is_refused, told_by
 from .errors import ChannelNotFound, ConfigurationError, TrickleConnectionError, TrickleError
 from .protocol import CURRENT, Ask, End, Fail, ReaderState, Take
@@ -44,8 +43,8 @@ class TrickleSubscriber:
         self.url: str = self._endpoint.url
         self._state = ReaderState(start)
         self._segment: SegmentReader | None = None
-        self._ahead: _Request | None = None
-        self._taken: tuple[Take, aiohttp.ClientResponse] | None = None
+        self._ahead: Exchange | None = None
+        self._taken: tuple[Take, Exchange] | None = None
         self._over = False
 
     @property
@@ -71,8 +70,8 @@ class TrickleSubscriber:
         if taken is None:
             await self.aclose()
             raise StopAsyncIteration
-        take, response = taken
-        self._segment = SegmentReader(self, take, response)
+        take, exchange = taken
+        self._segment = SegmentReader(self, take, exchange)
         return self._segment
 
     async def aclose(self) -> None:
@@ -84,7 +83,7 @@ class TrickleSubscriber:
         if self._taken is not None:
             self._taken[1].close()
             self._taken = None
-        await self._forget_ahead()
+        self._forget_ahead()
         await self._endpoint.aclose()
 
     async def __aenter__(self) -> TrickleSubscriber:
@@ -93,53 +92,59 @@ class TrickleSubscriber:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    async def _take(self) -> tuple[Take, aiohttp.ClientResponse] | None:
-        """The next response that is a segment, when its first byte is there; None at the end."""
+    async def _take(self) -> tuple[Take, Exchange] | None:
+        """The next answer that is a segment, when its first byte is there; None at the end."""
         error: BaseException | None = None
-        while True:
-            request, self._ahead = self._ahead or self._ask(), None
+        while not self._over:
+            exchange = self._ahead = self._ahead or self._ask()
+            url = f"{self.url}/{self._state.want}"
             try:
-                response = await request.response()
+                await exchange.answer()
             except BROKEN as broken:
+                if self._over:
+                    return None
                 error = broken
-                _logger.debug("GET %s: %r", request.url, broken)
+                self._ahead = None
+                _logger.debug("GET %s: %r", url, broken)
                 if is_final(broken):
-                    raise connection_error("GET", request.url, broken) from broken
+                    raise connection_error("GET", url, broken) from broken
                 action: Ask | End | Fail = self._state.on_break(
-                    elapsed=request.lifetime, refused=is_refused(broken)
+                    elapsed=exchange.lifetime, refused=is_refused(broken)
                 )
             else:
-                decision = self._state.on_response(response.status, response.headers)
+                self._ahead = None
+                decision = self._state.on_response(exchange.status, exchange.headers)
                 if isinstance(decision, Take):
                     # The server lets a reader wait for the segment after one that was begun.
                     self._ahead = self._ask()
-                    return decision, response
+                    return decision, exchange
                 action = decision
-                await _finish(response)
+                await _finish(exchange)
             if isinstance(action, End):
                 if action.found:
                     return None
                 raise ChannelNotFound(f"There is no channel {self.url}: it is over, or never was.")
             if isinstance(action, Fail):
-                raise self._failure(action, request.url, error)
+                raise self._failure(action, url, error)
             await asyncio.sleep(action.delay)
+        return None
 
-    async def _again(self, received: int, error: BaseException) -> tuple[Take, aiohttp.ClientResponse] | None:
+    async def _again(self, received: int, error: BaseException) -> tuple[Take, Exchange] | None:
         """Go on with the segment whose connection broke after `received` bytes; None at the end."""
-        await self._forget_ahead()
+        self._forget_ahead()
         action = self._state.on_break(received)
         if isinstance(action, Fail):
             raise self._failure(action, self.url, error)
         await asyncio.sleep(action.delay)
         return await self._take()
 
-    def _ask(self) -> _Request:
-        return _Request(self._endpoint, f"{self.url}/{self._state.want}")
+    def _ask(self) -> Exchange:
+        return self._endpoint.start("GET", f"/{self._state.want}")
 
-    async def _forget_ahead(self) -> None:
+    def _forget_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
-            await ahead.aclose()
+            ahead.close()
 
     def _failure(self, action: Fail, url: str, error: BaseException | None) -> TrickleError:
         if not action.connection:
@@ -157,12 +162,12 @@ class SegmentReader:
         truncated: Whether the connection broke and the rest of the segment could not be had.
     """
 
-    def __init__(self, subscriber: TrickleSubscriber, take: Take, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, subscriber: TrickleSubscriber, take: Take, exchange: Exchange) -> None:
         self.seq: int = take.seq
-        self.content_type: str = response.headers.get("Content-Type", "application/octet-stream")
+        self.content_type: str = exchange.headers.get("Content-Type", "application/octet-stream")
         self.truncated: bool = False
         self._subscriber = subscriber
-        self._response: aiohttp.ClientResponse | None = response
+        self._exchange: Exchange | None = exchange
         self._skip = take.skip
         self._received = 0
 
@@ -170,17 +175,16 @@ class SegmentReader:
         return self
 
     async def __anext__(self) -> bytes:
-        while self._response is not None:
+        while self._exchange is not None:
             try:
-                chunk: bytes = await self._response.content.readany()
+                chunk = await self._exchange.readany()
             except BROKEN as error:
-                self._response.close()
-                self._response = None
+                self._exchange.close()
+                self._exchange = None
                 await self._resume(error)
                 continue
             if not chunk:
-                self._response.release()
-                self._response = None
+                self._exchange = None
                 self._subscriber._state.on_segment_end()
                 break
             if self._skip:
@@ -206,64 +210,23 @@ class SegmentReader:
         if taken is None:
             self.truncated = self._subscriber._over = True
             return
-        take, response = taken
+        take, exchange = taken
         if take.seq == self.seq:
-            self._response, self._skip = response, take.skip
+            self._exchange, self._skip = exchange, take.skip
             return
         self.truncated = True
         self._subscriber._taken = taken
 
     def _abandon(self) -> None:
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
             self._subscriber._state.on_segment_end()
 
 
-class _Request:
-    """A GET under way. Its task returns an error instead of raising it, so that a forgotten one is silent."""
-
-    def __init__(self, endpoint: Endpoint, url: str) -> None:
-        self.url = url
-        self.lifetime = 0.0  # seconds from the request to its answer, or to its failure
-        self._task = asyncio.create_task(self._get(endpoint), name="trickle-get")
-
-    async def response(self) -> aiohttp.ClientResponse:
-        """Wait for the response's headers, which come with its first byte."""
-        try:
-            result = await self._task
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
-    async def aclose(self) -> None:
-        """Give the request up, whether or not it was answered."""
-        self._task.cancel()
-        for result in await asyncio.gather(self._task, return_exceptions=True):
-            if isinstance(result, aiohttp.ClientResponse):
-                result.close()
-
-    async def _get(self, endpoint: Endpoint) -> aiohttp.ClientResponse | BaseException:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            response: aiohttp.ClientResponse = await endpoint.request("GET", self.url)
-            return response
-        except BROKEN as error:
-            return error
-        finally:
-            self.lifetime = loop.time() - began
-
-
-async def _finish(response: aiohttp.ClientResponse) -> None:
+async def _finish(exchange: Exchange) -> None:
     """Read an answer that isn't a segment, so that its connection can be used again."""
     try:
-        await response.read()
-    except BROKEN:
-        response.close()
-    except asyncio.CancelledError:
-        response.close()
-        raise
+        await exchange.finish()
+    except BROKEN as error:
+        _logger.debug("an answer broke off: %r", error)

@@ -13,13 +13,16 @@ import logging
 import socket
 import ssl
 import time
-import urllib.request
 import weakref
+from collections.abc import Callable
 from typing import Any, Literal
 
 import aiohttp
 from yarl import URL
 
+from ._connections import Connections
+from ._proxies import proxy_for
+from ._sockets import open_socket
 from ._version import __version__
 from .errors import ConfigurationError
 
@@ -58,6 +61,7 @@ class TLSPolicy:
         # A dict's setdefault can't be torn between threads.
         self._pins: dict[tuple[str, int], _Pin] = {}
         self._verified: ssl.SSLContext | None = None
+        self._unverified: ssl.SSLContext | None = None
 
     def ssl_for(self, url: URL) -> ssl.SSLContext | aiohttp.Fingerprint | bool:
         """The value of aiohttp's ``ssl=`` for a request to this URL."""
@@ -67,7 +71,26 @@ class TLSPolicy:
             if self._verified is None:
                 self._verified = ssl.create_default_context(cafile=self.ca)
             return self._verified
-        key = (url.host or "", url.port or 443)
+        return self._pin(url.host or "", url.port or 443)
+
+    def context_for(self, host: str, port: int) -> tuple[ssl.SSLContext, Callable[[Any], None] | None]:
+        """How to open TLS to a host and port: a context, and what must pass on the open connection.
+
+        The check raises `CertificateChanged`; it comes before a byte of a request.
+        """
+        if self.mode == "verify":
+            context = self.ssl_for(URL.build(scheme="https", host=host, port=port))
+            assert isinstance(context, ssl.SSLContext)
+            return context, None
+        if self._unverified is None:
+            unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+            unverified.set_alpn_protocols(["http/1.1"])
+            self._unverified = unverified
+        return self._unverified, None if self.mode == "insecure" else self._pin(host, port).check
+
+    def _pin(self, host: str, port: int) -> _Pin:
+        key = (host, port)
         return self._pins.setdefault(key, _Pin(key, strict=self.mode == "pin-strict"))
 
     def pinned(self, host: str, port: int) -> bytes | None:
@@ -135,11 +158,13 @@ class Transport:
 
     def __init__(self, *, tls: TLSPolicy | None = None, user_agent: str | None = None) -> None:
         self.tls: TLSPolicy = tls or TLSPolicy()
+        self.user_agent: str = user_agent or f"livepeer-trickle/{__version__}"
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._connections = Connections(self.tls, self._open_socket)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=20, socket_factory=self._open_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": user_agent or f"livepeer-trickle/{__version__}"},
+            headers={"User-Agent": self.user_agent},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
             trust_env=False,
             max_line_size=64 * 1024,
@@ -167,12 +192,18 @@ class Transport:
         options.setdefault("allow_redirects", False)
         return options
 
+    @property
+    def connections(self) -> Connections:
+        """The connections that channels are read and written over, which cost less than the session's."""
+        return self._connections
+
     async def aclose(self) -> None:
         """Close every connection of this session, and return when the sockets are closed.
 
         Connections that were let go before may still be saying goodbye (TLS), and a loop that ends meanwhile
         would warn of them.
         """
+        await self._connections.aclose()
         await self._session.close()
         deadline = time.monotonic() + _GOODBYE
         while any(opened.fileno() != -1 for opened in self._sockets) and time.monotonic() < deadline:
@@ -185,7 +216,7 @@ class Transport:
         await self.aclose()
 
     def _open_socket(self, address: Any) -> socket.socket:
-        opened = _open_socket(address)
+        opened = open_socket(address)
         self._sockets.add(opened)
         return opened
 
@@ -196,27 +227,3 @@ def hang_up(response: aiohttp.ClientResponse) -> None:
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
     response.close()
-
-
-def proxy_for(url: URL) -> str | None:
-    """The proxy that the system's settings name for this URL; none for loopback."""
-    host = url.host or ""
-    if host == "localhost" or host.startswith("127.") or host == "::1":
-        return None
-    scheme = {"ws": "http", "wss": "https"}.get(url.scheme, url.scheme)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(host):
-        return None
-    return proxy
-
-
-def _open_socket(address: Any) -> socket.socket:
-    """A socket with TCP keep-alive, so that a peer which vanished ends a silent long poll."""
-    family, kind, proto, _, _ = address
-    opened = socket.socket(family=family, type=kind, proto=proto)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
-    return opened

@@ -1,0 +1,211 @@
+"""The HTTP under channels: framing cut at every byte, connections that are kept, and a proxy on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from livepeer.trickle import Transport, TrickleConnectionError, TricklePublisher, TrickleServer
+from livepeer.trickle import _connections as connections
+from livepeer.trickle import _exchange as exchanges
+from livepeer.trickle._proxies import open_tunnel
+from livepeer.trickle._sockets import open_socket
+from livepeer.trickle.subscriber import TrickleSubscriber
+
+ANSWERS = {
+    "length": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello", b"hello"),
+    "chunked": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n",
+        b"hello world",
+    ),
+    "to the connection's end": (b"HTTP/1.0 200 OK\r\nX-A: b\r\n\r\nhello", b"hello"),
+    "provisional ones first": (
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 2 + b"HTTP/1.1 470 \r\nContent-Length: 2\r\n\r\nno",
+        b"no",
+    ),
+    "no body": (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+}
+
+
+class Scripted:
+    """A server that answers every request with the same pieces, one send for each, and then hangs up."""
+
+    def __init__(self, pieces: list[bytes], *, keep: bool = False) -> None:
+        self.pieces = pieces
+        self.keep = keep
+        self.requests = 0
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                self.requests += 1
+                for piece in self.pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                if not self.keep:
+                    break
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        async with await asyncio.start_server(self.serve, "127.0.0.1", 0) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            yield f"http://127.0.0.1:{self.port}"
+
+
+async def ask(transport: Transport, url: str) -> exchanges.Exchange:
+    origin = connections.Origin(URL(url), "test")
+    request = b"GET /c/0" + origin.fields + b"\r\n"
+    return transport.connections.start(origin, request, whole=True, replay=True)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_answer_cut_at_every_byte(transport: Transport, name: str) -> None:
+    sent, body = ANSWERS[name]
+    for cut in range(1, len(sent)):
+        async with Scripted([sent[:cut], sent[cut:]]).running() as url:
+            exchange = await ask(transport, url)
+            assert await exchange.finish() == body, cut
+            assert exchange.status in (200, 204, 470)
+
+
+@pytest.mark.parametrize("name", ["length", "chunked", "provisional ones first"])
+async def test_an_answer_that_breaks_off_anywhere_is_an_error(transport: Transport, name: str) -> None:
+    sent, _ = ANSWERS[name]
+    for cut in range(len(sent)):
+        async with Scripted([sent[:cut]]).running() as url:
+            exchange = await ask(transport, url)
+            with pytest.raises(OSError, match="closed"):
+                await exchange.finish()
+
+
+@given(st.binary(max_size=300), st.integers(0, 80))
+def test_any_bytes_are_an_answer_or_an_error(data: bytes, at: int) -> None:
+    sent = ANSWERS["chunked"][0]
+    at = min(at, len(sent))
+
+    async def run() -> None:
+        async with Transport() as transport, Scripted([sent[:at] + data]).running() as url:
+            exchange = await ask(transport, url)
+            with contextlib.suppress(OSError):
+                await asyncio.wait_for(exchange.finish(), 5)
+
+    asyncio.run(run())
+
+
+async def test_headers_without_end_are_given_up(transport: Transport) -> None:
+    endless = [b"HTTP/1.1 200 OK\r\nX: ", *[b"a" * 65536] * 20]
+    async with Scripted(endless).running() as url:
+        exchange = await ask(transport, url)
+        with pytest.raises(exchanges.MalformedAnswer, match="no end"):
+            await exchange.answer()
+
+
+async def test_an_idle_connection_that_the_server_closed_is_replaced(transport: Transport) -> None:
+    """Seen or not yet seen by us when the next request goes out: the answer comes all the same."""
+    server = Scripted([ANSWERS["length"][0]])  # says keep-alive, and closes
+    async with server.running() as url:
+        for count in range(1, 6):
+            exchange = await ask(transport, url)
+            assert await exchange.finish() == b"hello"
+            assert server.requests == count
+
+
+async def test_a_reader_that_does_not_read_holds_the_sender_up(
+    server: TrickleServer, transport: Transport
+) -> None:
+    """What waits for a slow reader is bounded: the rest stays at the server."""
+    server.create("c")
+    data = bytes(8 * 1024 * 1024)
+    server.publish("c", data)
+    async with TrickleSubscriber(server.channel_url("c"), transport=transport) as subscriber:
+        segment = await anext(subscriber)
+        await asyncio.sleep(0.1)
+        assert segment._exchange is not None
+        assert segment._exchange._size < 1024 * 1024
+        assert await segment.read() == data
+
+
+async def test_many_small_writes_travel_together(server: TrickleServer, transport: Transport) -> None:
+    server.create("c")
+    async with (
+        TricklePublisher(server.channel_url("c"), transport=transport) as publisher,
+        publisher.segment() as segment,
+    ):
+        for number in range(100):
+            await segment.write(b"%03d" % number)
+        await asyncio.sleep(0.05)
+        written = server._channels["c"].segment(0)
+        assert written is not None
+        assert b"".join(written.chunks) == b"".join(b"%03d" % number for number in range(100))
+        assert len(written.chunks) < 5
+
+
+class Proxy:
+    """An HTTP proxy that opens connections on CONNECT, when the password is right."""
+
+    def __init__(self, status: bytes = b"200 Connection established") -> None:
+        self.asked: list[bytes] = []
+        self.status = status
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head)
+        writer.write(b"HTTP/1.1 " + self.status + b"\r\n\r\n")
+        if self.status.startswith(b"200"):
+            host, _, port = head.split(b" ")[1].decode().rpartition(":")
+            far_reader, far_writer = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def test_channels_go_through_the_systems_proxy(
+    server: TrickleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy()
+    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listening:
+        address = f"http://user:secret@127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        monkeypatch.setattr(connections, "proxy_for", lambda url: address)  # loopback never has one
+        async with Transport() as transport:
+            server.create("c")
+            publisher = TricklePublisher(server.channel_url("c"), transport=transport)
+            await publisher.write(b"x")
+            await publisher.close()
+    assert proxy.asked[0].startswith(b"CONNECT 127.0.0.1:")
+    assert base64.b64encode(b"user:secret") in proxy.asked[0]
+
+
+async def test_a_proxy_that_refuses_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy(b"407 Proxy Authentication Required")
+    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        with pytest.raises(exchanges.ConnectFailed, match="407 Proxy Authentication Required"):
+            await open_tunnel(URL(f"http://127.0.0.1:{port}"), "example.com", 443, open_socket)
+        monkeypatch.setattr(connections, "proxy_for", lambda url: f"http://127.0.0.1:{port}")
+        async with Transport() as transport:
+            with pytest.raises(TrickleConnectionError, match="refused: .* 407"):
+                await TricklePublisher("http://example.com/c", transport=transport, start=0).write(b"x")
