@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ..errors import LivepeerError
@@ -18,31 +18,48 @@ class Fan(Generic[T]):
     """Passes items on to every reader.
 
     Args:
-        join: Called when a reader asks for its first item; returns the items it begins with.
+        join: Called with the queue of a reader who asks for its first item. It puts in what the reader begins
+            with, and then calls `attach`, at once or later.
     """
 
-    def __init__(self, join: Callable[[], Iterable[T]]) -> None:
+    def __init__(self, join: Callable[[BoundedQueue[T]], None]) -> None:
         self._join = join
-        self._queues: list[BoundedQueue[T]] = []
+        self._readers: list[BoundedQueue[T]] = []
+        self._attached: dict[BoundedQueue[T], Callable[[T], bool] | None] = {}
         self._dropped = 0  # by readers that are gone
         self._ended = False
         self._error: Exception | None = None
 
+    def __bool__(self) -> bool:
+        """Whether anybody reads."""
+        return bool(self._readers)
+
+    @property
+    def attached(self) -> bool:
+        """Whether anybody gets what is put."""
+        return bool(self._attached)
+
+    @property
+    def lossless(self) -> bool:
+        """Whether there is a reader who wants every item."""
+        return any(queue.lossless for queue in self._readers)
+
     @property
     def dropped(self) -> int:
         """Items that readers were too slow for, over all readers."""
-        return self._dropped + sum(queue.dropped for queue in self._queues)
+        return self._dropped + sum(queue.dropped for queue in self._readers)
 
     async def put(self, item: T) -> None:
         """Pass an item on, when each reader that drops nothing has room for it."""
-        for queue in tuple(self._queues):
-            await queue.put(item)
+        for queue, wants in tuple(self._attached.items()):
+            if (wants is None or wants(item)) and not queue.try_put(item):
+                await queue.put(item)
 
     def end(self, error: Exception | None = None) -> None:
         """End every reader, present and future, after what is on its way to it."""
         if not self._ended:
             self._ended, self._error = True, error
-            for queue in self._queues:
+            for queue in self._readers:
                 queue.end(error)
 
     def reader(self, queue: BoundedQueue[T]) -> MediaReader[T]:
@@ -54,14 +71,19 @@ class Fan(Generic[T]):
         if self._ended:
             queue.end(self._error)
             return
-        for item in self._join():
-            queue.push(item)
-        self._queues.append(queue)
+        self._readers.append(queue)
+        self._join(queue)
+
+    def attach(self, queue: BoundedQueue[T], wants: Callable[[T], bool] | None = None) -> None:
+        """From now on a reader who joined gets what is put; if `wants` is given, what it is true for."""
+        if queue in self._readers:
+            self._attached[queue] = wants
 
     def remove(self, queue: BoundedQueue[T]) -> None:
         """A reader is gone."""
-        if queue in self._queues:
-            self._queues.remove(queue)
+        if queue in self._readers:
+            self._readers.remove(queue)
+            self._attached.pop(queue, None)
             self._dropped += queue.dropped
         queue.discard()
 
@@ -87,14 +109,24 @@ class MediaReader(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._fan.add(self._queue)
+        self._join()
         try:
             return await self._queue.get()
         except (StopAsyncIteration, LivepeerError):
             self._fan.remove(self._queue)
             raise
+
+    async def batch(self) -> list[T]:
+        """All items that wait, at least one; empty at the end. Raises as the iteration does."""
+        self._join()
+        try:
+            items = await self._queue.take_batch()
+        except LivepeerError:
+            self._fan.remove(self._queue)
+            raise
+        if not items:
+            self._fan.remove(self._queue)
+        return items
 
     async def aclose(self) -> None:
         """Take no further part."""
@@ -106,6 +138,11 @@ class MediaReader(Generic[T]):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+    def _join(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._fan.add(self._queue)
 
     def __del__(self) -> None:
         loop = self._loop

@@ -1,0 +1,125 @@
+"""Writing encoded pictures and sound into a file of any container that libavformat has."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import av
+
+from ..errors import MediaError
+from .mpegts import Muxer
+from .packets import CLOCK, Packet
+
+__all__ = ["Record", "Track", "write_container"]
+
+_SAMPLE = 4  # packets that tell libavformat all about a track
+_TOGETHER = CLOCK // 2  # ticks for which two tracks of one kind must overlap to be two
+_OPTIONS = {"mp4": {"movflags": "faststart"}, "mov": {"movflags": "faststart"}}
+
+
+class Record(NamedTuple):
+    """One packet of a recording; times in ticks of 1/90000 s from the recording's begin on."""
+
+    track: int
+    is_keyframe: bool
+    pts: int
+    dts: int
+    data: bytes
+
+
+class Track:
+    """What is known of a recording's track.
+
+    Args:
+        index: Its number.
+        kind: What it is.
+        codec: libavcodec's name of its codec.
+    """
+
+    def __init__(self, index: int, kind: Literal["video", "audio"], codec: str) -> None:
+        self.index = index
+        self.kind: Literal["video", "audio"] = kind
+        self.codec = codec
+        self.begin: int = 0
+        self.end: int = 0
+        self._sample: list[tuple[Packet, tuple[int, int]]] = []
+
+    def add(self, packet: Packet, times: tuple[int, int]) -> None:
+        """Take note of the track's next packet, with its `(pts, dts)` in the recording."""
+        if not self._sample:
+            self.begin = times[1]
+        if len(self._sample) < _SAMPLE:
+            self._sample.append((packet, times))
+        self.end = times[1]
+
+    def continues(self, other: Track) -> bool:
+        """Whether this is the other track under another number."""
+        return (self.kind, self.codec) == (other.kind, other.codec) and self.begin > other.end - _TOGETHER
+
+    def sample(self) -> bytes:
+        """MPEG-TS of the first packets, from which libavformat learns sizes, rates and parameter sets."""
+        muxer = Muxer()
+        first = self._sample[0][0].data
+        pid = muxer.add_stream(self.kind, self.codec, channels=2 if first[0] & 4 else 1)
+        parts = [muxer.tables()]
+        parts += [
+            muxer.write(pid, packet.data, pts=pts, dts=dts, is_keyframe=packet.is_keyframe)
+            for packet, (pts, dts) in self._sample
+        ]
+        return b"".join(parts)
+
+
+def write_container(path: Path, format_name: str, tracks: list[Track], records: Iterable[Record]) -> None:
+    """Write a file.
+
+    Raises:
+        MediaError: The container doesn't take one of the codecs.
+    """
+    doing = f"What came can't be saved as {format_name}"
+    codecs = ", ".join(dict.fromkeys(track.codec for track in tracks))
+    try:
+        with contextlib.ExitStack() as stack:
+            samples = []
+            streams: dict[int, int] = {}  # the number of the file's stream, by track
+            kept: list[Track] = []
+            for track in tracks:
+                before = next((old for old in kept if track.continues(old)), None)
+                if before is not None:
+                    streams[track.index] = streams[before.index]
+                    before.end = track.end
+                    continue
+                samples.append(stack.enter_context(av.open(io.BytesIO(track.sample()), format="mpegts")))
+                streams[track.index] = len(kept)
+                kept.append(track)
+            options = _OPTIONS.get(format_name, {})
+            file: Any = stack.enter_context(av.open(str(path), "w", format=format_name, options=options))
+            copies = [file.add_stream_from_template(sample.streams[0]) for sample in samples]
+            _copy(file, [copies[streams[track.index]] for track in tracks], records)
+    except (av.error.FFmpegError, ValueError, IndexError) as error:
+        raise MediaError(f"{doing} ({codecs}): {error}.", hint="mkv takes the most.") from error
+
+
+def _copy(file: Any, streams: list[Any], records: Iterable[Record]) -> None:
+    # One packet of each stream is held back: how long it lasts is only known when the next one comes, and
+    # what libavformat guesses for the last one is wrong where frames have times of their own.
+    held: dict[int, Any] = {}
+    durations: dict[int, int] = {}
+    for record in records:
+        stream = streams[record.track]
+        packet: Any = av.Packet(record.data)
+        packet.time_base = Fraction(1, CLOCK)
+        packet.pts, packet.dts, packet.is_keyframe = record.pts, record.dts, record.is_keyframe
+        packet.stream = stream
+        before = held.get(stream.index)
+        if before is not None:
+            before.duration = durations[stream.index] = packet.dts - before.dts
+            file.mux(before)
+        held[stream.index] = packet
+    for index, packet in held.items():
+        packet.duration = durations.get(index, packet.duration)
+        file.mux(packet)
