@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from ..packets import WRAP, Packet
+from ..packets import Packet
+from .audio import AUDIO_CODECS, AudioFramer
+from .clock import Clock
 from .pes import Pes, PesAssembler
 from .tables import SectionReader, Stream, parse_pat, parse_pmt
-from .ts import TSPacket, TSSplitter
+from .ts import PLAIN, PLAIN_MASK, TSPacket, TSSplitter, parse
+from .units import Framer, Unit
+from .video import VIDEO_CODECS, VideoFramer
 
 __all__ = ["Demuxer"]
 
 _PAT_PID = 0
+_NATIVE = VIDEO_CODECS | AUDIO_CODECS
 
 
 class Demuxer:
-    """Feed it bytes, cut anywhere; it returns the packets that they complete."""
+    """Feed it bytes, cut anywhere; it returns the packets that they complete.
+
+    It knows H.264, HEVC, AAC, Opus, MPEG audio and AC-3. It never raises, whatever the bytes are.
+    """
 
     def __init__(self) -> None:
         self.streams: dict[int, Stream] = {}
-        """What the newest tables name, by PID."""
+        """The streams of those codecs that the newest tables name, by PID."""
+        self.unknown: dict[int, Stream] = {}
+        """The other pictures and sound that they name, which are left out."""
         self._splitter = TSSplitter()
         self._tables: dict[int, SectionReader] = {_PAT_PID: SectionReader()}
-        self._assemblers: dict[int, PesAssembler] = {}
-        self._last_time: int | None = None
-        self._discontinuity = False
+        self._programmes: dict[int, dict[int, Stream]] = {}  # what each PMT says, by its PID
+        self._tracks: dict[int, _Track] = {}
+        self._clock = Clock()
+        self._lost = 0  # by tracks that are gone
 
     @property
     def skipped(self) -> int:
@@ -31,82 +42,113 @@ class Demuxer:
 
     @property
     def lost(self) -> int:
-        """PES packets that were dropped because a part of them is missing."""
-        return sum(assembler.lost for assembler in self._assemblers.values())
+        """Pictures and pieces of sound that were dropped because a part of them is missing.
+
+        Where packets are missing it is not known what was in them: each such place counts as one.
+        """
+        return self._lost + sum(track.lost for track in self._tracks.values())
 
     def feed(self, data: bytes) -> list[Packet]:
         """Take the next bytes; return the packets whose last byte is among them."""
         packets: list[Packet] = []
-        for ts in self._splitter.feed(data):
-            assembler = self._assemblers.get(ts.pid)
-            if assembler is not None:
-                for pes in assembler.feed(ts):
-                    packets.append(self._packet(ts.pid, pes))
-            elif ts.pid in self._tables:
-                self._table(ts)
+        tracks = self._tracks
+        for header, body in self._splitter.feed(data):
+            track = tracks.get(header >> 8 & 0x1FFF)
+            if track is not None:
+                if header & PLAIN_MASK == PLAIN and track.assembler.extend(header & 0x0F, body):
+                    continue
+                ts = parse(header, body)
+                if ts is not None:
+                    packets += track.packets(track.assembler.feed(ts))
+            elif header >> 8 & 0x1FFF in self._tables:
+                ts = parse(header, body)
+                if ts is not None:
+                    packets += self._table(ts)
+                    tracks = self._tracks
         return packets
 
     def flush(self) -> list[Packet]:
         """The stream is over: return what only its end could complete."""
-        return [
-            self._packet(pid, pes) for pid, assembler in self._assemblers.items() for pes in assembler.flush()
-        ]
+        return [packet for track in self._tracks.values() for packet in track.flush()]
 
     def begin_segment(self) -> None:
         """A new segment begins, whose muxer may have been started anew: its counters say nothing."""
-        for assembler in self._assemblers.values():
-            assembler.expect_restart()
+        for track in self._tracks.values():
+            track.assembler.expect_restart()
 
     def discontinuity(self) -> None:
         """Segments are missing here."""
-        for assembler in self._assemblers.values():
-            assembler.drop()
-            assembler.expect_restart()
+        for track in self._tracks.values():
+            track.assembler.drop()
+            track.assembler.expect_restart()
 
-    def _table(self, ts: TSPacket) -> None:
+    def _table(self, ts: TSPacket) -> list[Packet]:
+        """Take a packet of a table; return what streams that are no more had left."""
+        packets: list[Packet] = []
         for section in self._tables[ts.pid].feed(ts.payload, start=ts.start):
             if ts.pid == _PAT_PID:
                 wanted = parse_pat(section)
                 for pid in [pid for pid in self._tables if pid != _PAT_PID and pid not in wanted]:
                     del self._tables[pid]
+                    self._programmes.pop(pid, None)
                 for pid in wanted:
                     self._tables.setdefault(pid, SectionReader())
             else:
-                self.streams = parse_pmt(section)
-                self._assemblers = {pid: self._assemblers.get(pid) or PesAssembler() for pid in self.streams}
+                self._programmes[ts.pid] = parse_pmt(section)
+            packets += self._change()
+        return packets
 
-    def _packet(self, pid: int, pes: Pes) -> Packet:
-        stream = self.streams[pid]
-        is_keyframe = stream.kind == "audio" or pes.random_access or _is_keyframe(stream.codec, pes.data)
-        dts = self._unwrap(pes.dts)
-        pts = dts if pes.pts == pes.dts else self._unwrap(pes.pts)
-        return Packet(stream.kind, stream.codec, pes.data, pts, dts, is_keyframe, pes.discontinuity, pid)
+    def _change(self) -> list[Packet]:
+        """Follow the tables."""
+        named = {pid: stream for streams in self._programmes.values() for pid, stream in streams.items()}
+        self.streams = {pid: stream for pid, stream in named.items() if stream.codec in _NATIVE}
+        self.unknown = {pid: stream for pid, stream in named.items() if stream.codec not in _NATIVE}
+        packets: list[Packet] = []
+        tracks: dict[int, _Track] = {}
+        for pid, track in self._tracks.items():
+            if self.streams.get(pid) == track.stream:
+                tracks[pid] = track
+            else:
+                packets += track.flush()
+                self._lost += track.lost
+        for pid, stream in self.streams.items():
+            tracks.setdefault(pid, _Track(pid, stream, self._clock))
+        self._tracks = tracks
+        return packets
 
-    def _unwrap(self, time: int | None) -> int | None:
-        """The time counted on over the wrap of its 33 bits: the value nearest to the one before."""
-        if time is None:
-            return None
-        if self._last_time is not None:
-            half = WRAP // 2
-            time = self._last_time + (time - self._last_time + half) % WRAP - half
-        self._last_time = time
-        return time
 
+class _Track:
+    """What belongs to one stream."""
 
-def _is_keyframe(codec: str, data: bytes) -> bool:
-    """Whether an access unit's first slice is one at which decoding can begin."""
-    if codec not in ("h264", "hevc"):
-        return False
-    position = data.find(b"\x00\x00\x01")
-    while 0 <= position < len(data) - 3:
-        header = data[position + 3]
-        if codec == "h264":
-            kind = header & 0x1F
-            if 1 <= kind <= 5:
-                return kind == 5
-        else:
-            kind = header >> 1 & 0x3F
-            if kind < 32:
-                return 16 <= kind <= 23
-        position = data.find(b"\x00\x00\x01", position + 3)
-    return False
+    def __init__(self, pid: int, stream: Stream, clock: Clock) -> None:
+        self.stream = stream
+        self.assembler = PesAssembler()
+        self._pid = pid
+        self._framer: Framer = (
+            VideoFramer(stream.codec) if stream.kind == "video" else AudioFramer(stream.codec)
+        )
+        self._clock = clock
+
+    @property
+    def lost(self) -> int:
+        return self.assembler.lost + self._framer.lost
+
+    def packets(self, pieces: list[Pes]) -> list[Packet]:
+        """What is in these pieces of the stream."""
+        packets: list[Packet] = []
+        for pes in pieces:
+            dts = self._clock.unwrap(pes.dts)
+            pts = dts if pes.pts == pes.dts else self._clock.unwrap(pes.pts)
+            units = self._framer.feed(
+                pes.data, pts, dts, random_access=pes.random_access, discontinuity=pes.discontinuity
+            )
+            packets += [self._packet(unit) for unit in units]
+        return packets
+
+    def flush(self) -> list[Packet]:
+        """What is left."""
+        return self.packets(self.assembler.flush()) + [self._packet(unit) for unit in self._framer.flush()]
+
+    def _packet(self, unit: Unit) -> Packet:
+        codec, data, pts, dts, is_keyframe, discontinuity = unit
+        return Packet(self.stream.kind, codec, data, pts, dts, is_keyframe, discontinuity, self._pid)
