@@ -48,7 +48,9 @@ def _measured(stage: Stage, size: Size, options: Options) -> list[Row]:
         row("glass to glass p50", lambda one: percentile(one["latencies"], 50), "ms", 0.1),
         row("glass to glass p95", lambda one: percentile(one["latencies"], 95), "ms", 0.2),
         row("glass to glass max, whole run", lambda one: one["max"], "ms", 0.2),
-        row("CPU per second of stream", lambda one: one["cpu"], "s", 0.65, f"the codec alone: {codec:.3f} s"),
+        row(
+            "CPU per second of stream", lambda one: one["cpu"], "s", 0.65, f"the codec alone: {_split(floor)}"
+        ),
         row("  more than the codec alone", lambda one: one["cpu"] - codec, "s"),
         row(
             "frames lost", lambda one: one["written"] - one["received"], "", note=_threads(found["ours"][-1])
@@ -59,6 +61,11 @@ def _measured(stage: Stage, size: Size, options: Options) -> list[Row]:
 def _median(figure: Figure, found: Sequence[dict[str, Any]]) -> float | None:
     values = [value for one in found if (value := figure(one)) is not None]
     return statistics.median(values) if values else None
+
+
+def _split(floor: dict[str, float]) -> str:
+    encode, decode = floor["encode"], floor["decode"]
+    return f"{encode + decode:.3f} s ({encode:.3f} encoding, {decode:.3f} decoding)"
 
 
 def _threads(one: dict[str, Any]) -> str:

@@ -30,6 +30,9 @@ class Live(Protocol):
 class Side(Protocol):
     """One library."""
 
+    def prepare(self, orch: str) -> None:
+        """Do what a program does once, before it opens sessions: import, configure."""
+
     async def open(self, orch: str, app: str, *, fps: int, delay: float) -> Live:
         """Begin a session."""
 
@@ -56,10 +59,12 @@ class Ours:
         importlib.import_module("livepeer.trickle.media.output")
         self._gateway: Any = None
 
+    def prepare(self, orch: str) -> None:
+        """See `Side`."""
+        self._gateway = self._client.Gateway(orch_url=orch)  # loads aiohttp, which the import doesn't
+
     async def open(self, orch: str, app: str, *, fps: int, delay: float) -> Live:
         """See `Side`."""
-        if self._gateway is None:
-            self._gateway = self._client.Gateway(orch_url=orch)
         session = await self._gateway.live(app, params={"delay": delay})
         return _OurLive(session, fps)
 
@@ -109,6 +114,9 @@ class Theirs:
     def __init__(self) -> None:
         self._peer: Any = importlib.import_module("livepeer_gateway")
         self._post: Any = importlib.import_module("livepeer_gateway.http").post_json
+
+    def prepare(self, orch: str) -> None:
+        """See `Side`."""
 
     async def open(self, orch: str, app: str, *, fps: int, delay: float) -> Live:
         """See `Side`."""

@@ -22,6 +22,7 @@ async def _measure(name: str, asked: dict[str, Any]) -> Any:
 
     tasks = {
         "live": live.stream,
+        "lost": live.lost,
         "codec": codec.codec,
         "json": channels.json_messages,
         "throughput": channels.throughput,

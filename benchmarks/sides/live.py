@@ -9,34 +9,41 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .adapters import Side
 from .source import Source, number_in
 
-__all__ = ["rss", "stream"]
+__all__ = ["lost", "rss", "stream"]
 
 
 class _Run:
-    """One stream under way. Times are those of one clock, in seconds."""
+    """One stream under way. Times are those of one clock, in seconds.
 
-    def __init__(self, source: Source, total: int) -> None:
+    What grows with the stream is allocated before it: `memory` watches this process.
+    """
+
+    def __init__(self, source: Source, total: int, *, paced: bool) -> None:
+        self.paced = paced
         self.source = source
         self.total = total
-        self.sent: dict[int, float] = {}
-        self.seen: dict[int, float] = {}
-        self.order: list[int] = []
+        self.sent = np.full(total, np.nan)
+        self.seen = np.full(total, np.nan)
+        self.newest = -1
+        self.unordered = 0
         self.unreadable = 0
         self.own_cpu = 0.0  # seconds that this driver spent drawing and reading numbers
         self.first_at = 0.0  # of a frame that came out, whatever is on it
 
     async def write(self, live: Any) -> None:
-        """Write every frame in its time."""
+        """Write every frame, in its time when paced, else as fast as `write` takes them."""
         start = time.perf_counter()
         for number in range(self.total):
             began = time.thread_time()
             frame = self.source.frame(number)
             self.own_cpu += time.thread_time() - began
             left = start + number / self.source.fps - time.perf_counter()
-            if left > 0:
+            if self.paced and left > 0:
                 await asyncio.sleep(left)
             self.sent[number] = time.perf_counter()
             await live.write(frame)
@@ -48,24 +55,20 @@ class _Run:
             self.first_at = self.first_at or now
             began = time.thread_time()
             number = number_in(frame)
-            if number is None:
+            if number is None or number >= self.total:
                 self.unreadable += 1
-            else:
-                self.seen.setdefault(number, now)
-                self.order.append(number)
+            elif np.isnan(self.seen[number]):
+                self.unordered += number < self.newest
+                self.seen[number], self.newest = now, max(number, self.newest)
             self.own_cpu += time.thread_time() - began
 
     def lost(self) -> dict[str, int]:
         """How many frames never came: before the first that did, after the last, in between."""
-        if not self.seen:
+        came = np.flatnonzero(~np.isnan(self.seen))
+        if not came.size:
             return {"start": self.total, "between": 0, "end": 0}
-        first, last = min(self.seen), max(self.seen)
-        missing = [number for number in range(self.total) if number not in self.seen]
-        return {
-            "start": sum(number < first for number in missing),
-            "between": sum(first < number < last for number in missing),
-            "end": sum(number > last for number in missing),
-        }
+        first, last = int(came[0]), int(came[-1])
+        return {"start": first, "between": last - first + 1 - came.size, "end": self.total - 1 - last}
 
 
 async def stream(side: Side, asked: dict[str, Any]) -> dict[str, Any]:
@@ -74,8 +77,10 @@ async def stream(side: Side, asked: dict[str, Any]) -> dict[str, Any]:
     Returns times in milliseconds and CPU in seconds per second of stream, this driver's own share taken out.
     """
     fps, seconds = asked["fps"], asked["seconds"]
-    run = _Run(Source(asked["width"], asked["height"], fps), round(seconds * fps))
+    source = Source(asked["width"], asked["height"], fps)
+    run = _Run(source, round(seconds * fps), paced=asked.get("paced", True))
     meter = _Meter(run)
+    side.prepare(asked["orch"])
     began = time.perf_counter()
     live = await side.open(asked["orch"], asked["app"], fps=fps, delay=asked.get("delay", 0.0))
     opened = time.perf_counter()
@@ -87,20 +92,31 @@ async def stream(side: Side, asked: dict[str, Any]) -> dict[str, Any]:
     metering.cancel()
     sampling.cancel()
     await live.finish(reading)
-    latency = {n: 1000 * (run.seen[n] - run.sent[n]) for n in run.seen}
+    latency = 1000 * (run.seen - run.sent)
+    came = ~np.isnan(latency)
+    steady = latency[fps:][came[fps:]]  # after the first second
     return {
         "open": 1000 * (opened - began),
         "first_frame": 1000 * (run.first_at - began) if run.first_at else None,
-        "first_latency": latency.get(0),
-        "latencies": [round(latency[n], 3) for n in sorted(latency) if n >= fps],
-        "max": max(latency.values(), default=None),
-        "received": len(run.seen),
+        "first_latency": float(latency[0]) if came[0] else None,
+        "latencies": [round(float(one), 3) for one in steady],
+        "max": float(np.nanmax(latency)) if came.any() else None,
+        "received": int(came.sum()),
         "written": run.total,
-        "unordered": run.order != sorted(run.order),
+        "unordered": run.unordered,
         "unreadable": run.unreadable,
         "lost": run.lost(),
         **cost,
     }
+
+
+async def lost(side: Side, asked: dict[str, Any]) -> dict[str, Any]:
+    """Send `runs` short streams one after the other; where each lost how many frames."""
+    found: list[dict[str, int]] = []
+    for _ in range(asked["runs"]):
+        one = await stream(side, asked)
+        found.append({**one["lost"], "unordered": one["unordered"], "unreadable": one["unreadable"]})
+    return {"runs": found}
 
 
 class _Meter:
@@ -125,7 +141,9 @@ class _Meter:
             self.samples.append((round(time.perf_counter() - began, 1), rss()))
 
     def stop(self) -> dict[str, Any]:
-        assert self._began is not None
+        """The costs until now; nothing of a stream that was over before the measuring began."""
+        if self._began is None:
+            return {"cpu": None, "own_cpu": None, "threads": {}, "rss": self.samples}
         elapsed = time.perf_counter() - self._began[0]
         own = self._run.own_cpu - self._began[2]
         spent = time.process_time() - self._began[1] - own
