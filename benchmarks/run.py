@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import import_time
+import link
 import live
 import lost
 import memory
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "live": live.main,
     "lost": lost.main,
     "memory": memory.main,
+    "link": link.main,
 }
 
 

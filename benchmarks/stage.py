@@ -23,11 +23,12 @@ class Stage:
 
     Args:
         go: The path of a go-livepeer binary; our own server when None.
+        host: The address that the orchestrator listens on.
     """
 
-    def __init__(self, go: Path | None) -> None:
+    def __init__(self, go: Path | None, host: str = "127.0.0.1") -> None:
         harness = _harness()
-        self._network = harness.Embedded() if go is None else harness.GoLivepeer(go)
+        self._network = harness.Embedded(host) if go is None else harness.GoLivepeer(go, host)
         self._worker: subprocess.Popen[str] | None = None
         self.label: str = self._network.kind
 

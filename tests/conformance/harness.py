@@ -80,8 +80,8 @@ class Embedded(Network):
 
     kind = "embedded"
 
-    def __init__(self) -> None:
-        self._network = LocalNetwork(samples=False)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._network = LocalNetwork(samples=False, host=host)
 
     def start(self) -> None:
         self._network.start()
@@ -99,24 +99,24 @@ class GoLivepeer(Network):
 
     kind = "go-livepeer"
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, host: str = "127.0.0.1") -> None:
         self._binary = binary
         self._folder = tempfile.mkdtemp(prefix="go-livepeer-")
         self._process: subprocess.Popen[bytes] | None = None
         self._port, self._cli_port = free_port(), free_port()
-        self.url, self.secret = f"https://127.0.0.1:{self._port}", uuid.uuid4().hex
+        self._address = f"{host}:{self._port}"
+        self.url, self.secret = f"https://{self._address}", uuid.uuid4().hex
         self.log = Path(self._folder) / "node.log"
 
     def start(self) -> None:
-        address = f"127.0.0.1:{self._port}"
         command = [
             str(self._binary),
             "-orchestrator",
             "-useLiveRunners",
             "-network=offchain",
             f"-orchSecret={self.secret}",
-            f"-serviceAddr={address}",
-            f"-httpAddr={address}",
+            f"-serviceAddr={self._address}",
+            f"-httpAddr={self._address}",
             f"-cliAddr=127.0.0.1:{self._cli_port}",
             f"-dataDir={self._folder}/data",
             "-v=4",
