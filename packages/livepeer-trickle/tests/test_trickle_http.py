@@ -207,5 +207,5 @@ async def test_a_proxy_that_refuses_says_so(monkeypatch: pytest.MonkeyPatch) -> 
             await open_tunnel(URL(f"http://127.0.0.1:{port}"), "example.com", 443, open_socket)
         monkeypatch.setattr(connections, "proxy_for", lambda url: f"http://127.0.0.1:{port}")
         async with Transport() as transport:
-            with pytest.raises(TrickleConnectionError, match="refused: .* 407"):
+            with pytest.raises(TrickleConnectionError, match=r"refused: .* 407"):
                 await TricklePublisher("http://example.com/c", transport=transport, start=0).write(b"x")

@@ -137,7 +137,6 @@ async def test_frames_of_every_kind(server: TrickleServer, url: str, until: Unti
         (np.zeros((64, 128, 4), np.uint8), r"\(height, width, 3\)"),
         (np.zeros((64, 128, 3), np.float32), "uint8"),
         (np.zeros((0, 128, 3), np.uint8), r"\(height, width, 3\)"),
-        (np.zeros((32, 128, 3), np.uint8), "one size"),
     ],
 )
 async def test_what_is_no_frame(url: str, frame: Any, says: str) -> None:

@@ -16,7 +16,7 @@ from av.bitstream import BitStreamFilterContext
 from ..errors import MediaError
 from .packets import CLOCK, Packet
 
-__all__ = ["Normalizer"]
+__all__ = ["Normalizer", "adts"]
 
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _SELF_CONTAINED = ("h264", "hevc", "aac", "opus", "mp3", "ac3")  # the data says all, once it is converted
@@ -51,7 +51,7 @@ class Normalizer:
             if self._codec == "h264":
                 self._parameter_sets = _avc_parameter_sets(extradata)
         elif self._codec == "aac" and extradata:
-            self._header = _adts(extradata)
+            self._header = adts(extradata)
 
     def convert(self, packet: Any) -> list[Packet]:
         """Convert one packet of this stream; None is the end, and gives what is held back (nothing, mostly).
@@ -122,8 +122,11 @@ def _has_sps(data: bytes) -> bool:
     return False
 
 
-def _adts(config: bytes) -> Callable[[bytes], bytes]:
-    """What makes the header of an AAC frame by its AudioSpecificConfig. Source: ISO/IEC 14496-3, 1.6.2.1."""
+def adts(config: bytes) -> Callable[[bytes], bytes]:
+    """What makes the header of an AAC frame by its AudioSpecificConfig. Source: ISO/IEC 14496-3, 1.6.2.1.
+
+    Raises `MediaError` for AAC of a kind that ADTS can't say.
+    """
     bits = int.from_bytes(config[:8].ljust(8, b"\x00"), "big")
     kind, rate, channels = bits >> 59, bits >> 55 & 0x0F, bits >> 51 & 0x0F
     if kind in (5, 29):

@@ -1,160 +1,191 @@
-"""From frames to the bytes of an MPEG-TS stream: synchronous, for a worker thread."""
+"""From frames to encoded pictures: synchronous, for a worker thread."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
+import av.logging
+from av.video.reformatter import VideoReformatter
 
 from ..errors import MediaError
-from .packets import CLOCK
+from .packets import CLOCK, Packet
 
-__all__ = ["Chunk", "VideoEncoder", "check_codec"]
+__all__ = ["VideoEncoder", "check_codec", "open_encoder", "speaking_of"]
 
 _PICTURE_I, _PICTURE_ANY = 1, 0  # AVPictureType
 _NEVER = 1_000_000  # frames
-_X264 = {"preset": "superfast", "tune": "zerolatency", "forced-idr": "1", "sc_threshold": "0", "bf": "0"}
-_MUXER = {
-    "flush_packets": "1",
-    "max_delay": "0",
-    "mpegts_copyts": "1",  # else every timestamp is moved
-    "omit_video_pes_length": "0",  # with a length, a reader needn't wait for the next frame
-    "pat_period": "86400",  # key frames bring the tables anyway
-    "sdt_period": "86400",
+# Without delay, and with an IDR picture for every key frame that is asked for.
+_DEFAULTS: dict[str, dict[str, str]] = {
+    "libx264": {
+        "preset": "superfast",
+        "tune": "zerolatency",
+        "forced-idr": "1",
+        "sc_threshold": "0",
+        "bf": "0",
+    },
+    "libx265": {
+        "preset": "ultrafast",
+        "tune": "zerolatency",
+        "forced-idr": "1",
+        "x265-params": "log-level=none:scenecut=0:bframes=0",
+    },
+    "nvenc": {"preset": "p3", "tune": "ull", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
+    "qsv": {"preset": "veryfast", "async_depth": "1", "forced_idr": "1"},
+    "amf": {"usage": "ultralowlatency"},
+    "videotoolbox": {"realtime": "1"},
 }
+_CARRIED = {"video": ("h264", "hevc"), "audio": ("aac", "opus")}
 
 
-class Chunk(NamedTuple):
-    """The bytes of one encoded frame; those of a key frame begin with the stream's tables."""
+def check_codec(encoder: str, kind: str) -> str:
+    """The codec that an encoder makes, as ``"h264"`` for ``"libx264"``.
 
-    is_keyframe: bool
-    data: bytes
-    ticks: int
-
-
-def check_codec(codec: str) -> None:
-    """Raise `MediaError` when this PyAV has no encoder of this name."""
+    Raises:
+        MediaError: This PyAV has no encoder of this name, or it makes what streams don't carry.
+    """
     try:
-        av.codec.Codec(codec, "w")
+        codec = av.codec.Codec(encoder, "w")
     except (ValueError, av.error.FFmpegError) as error:
+        usual = "libx264" if kind == "video" else "aac"
         raise MediaError(
-            f"This PyAV has no encoder {codec!r}.", hint='"libx264" comes with PyAV\'s own wheels.'
+            f"This PyAV has no encoder {encoder!r}.", hint=f'"{usual}" comes with PyAV\'s own wheels.'
         ) from error
+    made = codec.canonical_name
+    if made not in _CARRIED[kind]:
+        names = " or ".join(_CARRIED[kind])
+        raise MediaError(f"{encoder!r} makes {made}; a stream's {kind} is {names}.")
+    return made
+
+
+def open_encoder(context: Any, defaults: Mapping[str, str], options: Mapping[str, str]) -> None:
+    """Open an encoder; `options` win over `defaults`.
+
+    Raises:
+        MediaError: It can't be opened here (the text says why), or an option is unknown.
+    """
+    name = context.name
+    context.options = {**defaults, **options}
+    try:
+        context.open()
+    except (av.error.FFmpegError, ValueError, TypeError, OSError) as error:
+        why = _reason(context) or error
+        raise MediaError(
+            f"The encoder {name!r} can't be opened: {why}",
+            hint="Check its options, and whether this machine has the hardware and driver that it needs.",
+        ) from error
+    unknown = sorted(set(options) & set(context.options))  # the encoder leaves what it does not know
+    if unknown:
+        raise MediaError(f"The encoder {name!r} has no option {', '.join(map(repr, unknown))}.")
+
+
+@contextlib.contextmanager
+def speaking_of(doing: str) -> Iterator[None]:
+    """PyAV's errors as `MediaError`."""
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError, TypeError, OSError) as error:
+        raise MediaError(f"PyAV could not {doing}: {error}.") from error
 
 
 class VideoEncoder:
-    """Encodes frames of one size, and puts them into MPEG-TS.
+    """Encodes frames, each with its time; a frame of another size begins anew, with a key frame.
 
     Args:
-        codec: libavcodec's name of the encoder.
+        encoder: libavcodec's name of the encoder.
         fps: The usual number of frames per second, for rate control; the frames' own times are kept.
         gop: Seconds between two key frames.
         bitrate: Bits per second; None for constant quality.
         options: More options of the encoder, which win over ours.
+
+    Raises:
+        MediaError: There is no such encoder.
     """
 
     def __init__(
-        self, codec: str, *, fps: float, gop: float, bitrate: int | None, options: Mapping[str, str] | None
+        self, encoder: str, *, fps: float, gop: float, bitrate: int | None, options: Mapping[str, str] | None
     ) -> None:
-        self._codec = codec
+        self.codec = check_codec(encoder, "video")
+        self._encoder = encoder
         self._rate = Fraction(fps).limit_denominator(1001)
         self._gop = max(round(gop * CLOCK), 1)
         self._bitrate = bitrate
         self._options = dict(options or {})
-        self._sink = _Sink()
-        self._container: Any = None
-        self._stream: Any = None
+        self._context: Any = None
+        self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
         self._next_key = 0
         self.force_key: bool = False
         """Set to make the next frame a key frame."""
 
-    def encode(self, frame: av.VideoFrame, ticks: int) -> list[Chunk]:
+    def encode(self, frame: av.VideoFrame, ticks: int) -> list[Packet]:
         """Encode one frame, shown at `ticks`/90000 s. Raises `MediaError`."""
-        # H.264 in 4:2:0 has no odd sizes: an odd one is scaled down by a pixel.
-        picture = frame.reformat(width=frame.width & ~1, height=frame.height & ~1, format="yuv420p")
-        with _as_media_error("encode"):
-            if self._stream is None:
-                self._open(picture.width, picture.height)
+        # 4:2:0 has no odd sizes: an odd one is scaled down by a pixel.
+        width, height = max(frame.width & ~1, 2), max(frame.height & ~1, 2)
+        packets: list[Packet] = []
+        if self._context is None or (self._context.width, self._context.height) != (width, height):
+            packets = self.finish()
+            self._open(width, height)
+        with speaking_of("encode"):
+            picture: Any = self._reformatter.reformat(frame, width, height, self._context.pix_fmt)
             is_key = self.force_key or ticks >= self._next_key
             before: Any = picture.pts, picture.time_base, picture.pict_type
             try:
                 picture.pts, picture.time_base = ticks, Fraction(1, CLOCK)
                 # A decoded frame brings the type it had in its own stream, which x264 would obey.
                 picture.pict_type = _PICTURE_I if is_key else _PICTURE_ANY
-                packets = self._stream.encode(picture)
+                encoded = self._context.encode(picture)
             finally:
                 if picture is frame:  # the caller's own
                     picture.pts, time_base, picture.pict_type = before
                     picture.time_base = time_base or Fraction(0, 1)  # PyAV reads 0/1 as None
             if is_key:
                 self._next_key, self.force_key = ticks + self._gop, False
-            return self._mux(packets)
+            return packets + [self._packet(packet) for packet in encoded]
 
-    def finish(self) -> list[Chunk]:
-        """What the encoder still holds; it takes no frame after this. Raises `MediaError`."""
-        if self._stream is None:
+    def finish(self) -> list[Packet]:
+        """What the encoder still holds; the next frame begins anew. Raises `MediaError`."""
+        context, self._context, self.force_key = self._context, None, True
+        if context is None:
             return []
-        with _as_media_error("finish encoding"):
-            return self._mux(self._stream.encode(None))
-
-    def close(self) -> None:
-        """Free the encoder. Never raises."""
-        container, self._container, self._stream = self._container, None, None
-        if container is not None:
-            with contextlib.suppress(Exception):
-                container.close()
+        with speaking_of("finish encoding"):
+            return [self._packet(packet) for packet in context.encode(None)]
 
     def _open(self, width: int, height: int) -> None:
-        self._container = av.open(self._sink, "w", format="mpegts", options=dict(_MUXER))
-        options = dict(_X264) if self._codec == "libx264" else {}
-        if self._bitrate is not None and self._codec == "libx264":
-            options |= {"maxrate": str(self._bitrate), "bufsize": str(self._bitrate)}
-        stream = self._container.add_stream(self._codec, rate=self._rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.time_base = Fraction(1, CLOCK)
-        context = stream.codec_context
+        context: Any = av.CodecContext.create(self._encoder, "w")
+        context.width, context.height = width, height
+        formats = [known.name for known in context.codec.video_formats or ()]
+        context.pix_fmt = next((name for name in ("yuv420p", "nv12") if name in formats), "yuv420p")
         context.time_base = Fraction(1, CLOCK)
+        context.framerate = self._rate
         context.gop_size = _NEVER  # key frames come by time, as we ask for them
         context.max_b_frames = 0
         # More threads cut a frame into slices, which only large ones are worth.
         context.thread_count = 1 if width * height <= 1280 * 720 else min(4, os.cpu_count() or 1)
+        family = self._encoder if self._encoder in _DEFAULTS else self._encoder.rpartition("_")[2]
+        defaults = dict(_DEFAULTS.get(family, {}))
         if self._bitrate is not None:
             context.bit_rate = self._bitrate
-        context.options = options | self._options
-        self._stream = stream
+            defaults |= {"maxrate": str(self._bitrate), "bufsize": str(self._bitrate)}
+        open_encoder(context, defaults, self._options)
+        self._context = context
 
-    def _mux(self, packets: list[Any]) -> list[Chunk]:
-        chunks = []
-        for packet in packets:
-            is_keyframe, ticks = packet.is_keyframe, int(packet.pts * packet.time_base * CLOCK)
-            self._container.mux(packet)
-            chunks.append(Chunk(is_keyframe, self._sink.take(), ticks))
-        return chunks
+    def _packet(self, packet: Any) -> Packet:
+        pts, dts = int(packet.pts * packet.time_base * CLOCK), int(packet.dts * packet.time_base * CLOCK)
+        return Packet("video", self.codec, bytes(packet), pts, dts, packet.is_keyframe)
 
 
-class _Sink:
-    """The file that the muxer writes to."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._parts.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        data = b"".join(self._parts)
-        self._parts.clear()
-        return data
-
-
-@contextlib.contextmanager
-def _as_media_error(doing: str) -> Any:
+def _reason(context: Any) -> str:
+    """What an encoder says when it is opened once more; the error alone is "Operation not permitted"."""
+    level = av.logging.get_level()
     try:
-        yield
-    except (av.error.FFmpegError, ValueError, TypeError, OSError) as error:
-        raise MediaError(f"PyAV could not {doing}: {error}.") from error
+        av.logging.set_level(av.logging.ERROR)
+        with av.logging.Capture() as lines:
+            with contextlib.suppress(Exception):
+                context.open()
+            return " ".join(text.strip().rstrip(".") + "." for _, _, text in lines if text.strip())
+    finally:
+        av.logging.set_level(level)

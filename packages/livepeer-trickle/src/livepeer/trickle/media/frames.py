@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import av
 import numpy as np
@@ -10,20 +10,10 @@ from numpy.typing import NDArray
 
 from ..errors import MediaError
 
-__all__ = ["AudioFrame", "Frame", "ImageLike", "VideoFrame", "to_av"]
+__all__ = ["AudioFrame", "VideoFrame"]
 
 _LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
-
-
-class ImageLike(Protocol):
-    """What a PIL image has that is asked for here."""
-
-    @property
-    def mode(self) -> str:
-        """How a pixel is kept, as ``"RGB"``."""
-
-    def convert(self, mode: str, /) -> Any:
-        """The image in another mode."""
+_TOO_MANY = 8  # planes: PyAV 18 reads beyond the eighth
 
 
 class VideoFrame:
@@ -180,35 +170,6 @@ class AudioFrame:
         )
 
 
-Frame: TypeAlias = VideoFrame | av.VideoFrame | NDArray[np.uint8] | ImageLike
-"""What can be written as a frame."""
-
-
-def to_av(frame: Frame) -> tuple[av.VideoFrame, float | None]:
-    """PyAV's frame, and its time in seconds if it has one, of whatever may be written.
-
-    What could change under us is copied: an array may be drawn into again when this returns.
-
-    Raises:
-        MediaError: It is no frame: the text says what would be one.
-    """
-    if isinstance(frame, VideoFrame):
-        if frame._raw is None:
-            return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.array), "rgb24"), frame.timestamp
-        return frame.raw, frame.timestamp
-    if isinstance(frame, av.VideoFrame):
-        return frame, frame.time
-    if isinstance(frame, np.ndarray):
-        _check(frame)
-        return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"), None
-    if type(frame).__module__.partition(".")[0] == "PIL":
-        return VideoFrame.from_image(frame).raw, None
-    raise MediaError(
-        f"{type(frame).__name__} is no frame; write a VideoFrame, PyAV's frame, a PIL image, "
-        "or an array of shape (height, width, 3), uint8, RGB."
-    )
-
-
 def _check(array: Any) -> None:
     if not isinstance(array, np.ndarray):
         raise MediaError(
@@ -237,9 +198,15 @@ def _check_audio(array: Any) -> None:
 
 
 def _raw_of(array: NDArray[Any], sample_rate: int) -> av.AudioFrame:
-    array = np.ascontiguousarray(array, np.int16 if array.dtype == np.int16 else np.float32)
-    name = "s16" if array.dtype == np.int16 else "flt"
-    raw = av.AudioFrame.from_ndarray(array.reshape(1, -1), name, _LAYOUTS[array.shape[1] - 1])
+    layout = _LAYOUTS[array.shape[1] - 1]
+    if array.dtype == np.int16:
+        raw = av.AudioFrame.from_ndarray(np.ascontiguousarray(array).reshape(1, -1), "s16", layout)
+    elif array.shape[1] < _TOO_MANY:  # planes are what encoders take
+        raw = av.AudioFrame.from_ndarray(np.ascontiguousarray(array.T, np.float32), "fltp", layout)
+    else:
+        raw = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(array, np.float32).reshape(1, -1), "flt", layout
+        )
     raw.sample_rate = sample_rate
     return raw
 
@@ -247,7 +214,7 @@ def _raw_of(array: NDArray[Any], sample_rate: int) -> av.AudioFrame:
 def _samples_of(raw: av.AudioFrame) -> NDArray[np.float32]:
     """``(samples, channels)`` of PyAV's frame, whose planes have other shapes."""
     channels = len(raw.layout.channels)
-    if raw.format.is_planar and channels >= 8:  # PyAV 18 reads beyond the eighth plane
+    if raw.format.is_planar and channels >= _TOO_MANY:
         (raw,) = av.AudioResampler(raw.format.packed, raw.layout, raw.sample_rate).resample(raw)
     samples = raw.to_ndarray()
     samples = samples.T if raw.format.is_planar else samples.reshape(-1, channels)

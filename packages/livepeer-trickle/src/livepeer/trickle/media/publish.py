@@ -1,35 +1,41 @@
-"""Writing live video: frames in, a trickle channel of H.264 in MPEG-TS out."""
+"""Writing live media: frames, packets or bytes in, a trickle channel of MPEG-TS out."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias
 
 import av
 
-from ..errors import ConfigurationError, LivepeerError, MediaError, TrickleError
-from ..protocol import backoff
-from ..publisher import SegmentWriter, TricklePublisher
+from ..errors import ConfigurationError, LivepeerError, MediaError
 from ..transport import Transport
-from .encoding import Chunk, VideoEncoder, check_codec
-from .frames import Frame, to_av
-from .packets import CLOCK, WRAP
-from .queues import BoundedQueue
+from .audio_encoding import AudioEncoder
+from .cameras import CameraReader
+from .encoding import VideoEncoder
+from .inputs import Frame, PacketTaker, to_av
+from .jobs import Job, JobQueue
+from .packets import Packet
+from .production import Production
+from .sending import Sender
+from .sources import FileReader
+from .timing import Clock
+from .ts_segments import StreamCutter
 
 __all__ = ["MediaPublish"]
 
-_logger = logging.getLogger("livepeer.trickle")
-_MAX_BROKEN = 4  # segments in a row
+Data: TypeAlias = bytes  # in the class that name is the counter's
 
 
 class MediaPublish:
-    """Encodes frames and writes them to a channel, one group of pictures to a segment.
+    """Encodes frames, or takes what is encoded already, and writes it to a channel in segments.
 
-    Frames have one size; an odd one is made even by scaling, as H.264 demands. Times are kept to 1/90000 s
-    (modulo 26.5 hours, where MPEG-TS begins anew) and must grow.
+    A segment begins at each key frame of the video, or about every `gop` seconds where there is only sound.
+    Pictures and sound may come in any order; each stream appears with its first frame. Times are kept to
+    1/90000 s (modulo 26.5 hours, where MPEG-TS begins anew), and those of pictures must grow. Pictures may
+    change their size; an odd one is made even by scaling, as H.264 demands.
 
     Args:
         url: The channel's URL.
@@ -37,11 +43,16 @@ class MediaPublish:
         fps: Frames per second, for frames that bring no time of their own, and for rate control.
         queue_size: How many frames may wait for the encoder.
         drop: What a full queue does: None makes `write_frame` wait, so that nothing is lost; ``"oldest"``
-            drops the frame that waits longest, which suits a camera.
-        codec: The encoder, as libavcodec calls it.
+            drops the frame that waits longest (pictures before sound), which suits a camera.
+        codec: The encoder of pictures, as libavcodec calls it: ``"libx264"``, ``"libx265"``,
+            ``"h264_nvenc"`` and others. One that this machine can't open is told by the second write.
         bitrate: Bits per second; constant quality when absent.
         gop: Seconds between two key frames, which is also the length of a segment.
         options: More options of the encoder.
+        audio_codec: The encoder of sound: ``"aac"``, or ``"libopus"``, which is less late (27 ms, not 64).
+        audio_bitrate: Bits per second; the encoder's own choice when absent.
+        audio_options: More options of the encoder of sound.
+        sample_rate: Of arrays of sound, and of the stream where the encoder can, in Hz.
         start: The number of the first segment; the server is asked when absent.
 
     Raises:
@@ -60,38 +71,58 @@ class MediaPublish:
         bitrate: int | None = None,
         gop: float = 1.0,
         options: Mapping[str, str] | None = None,
+        audio_codec: str = "aac",
+        audio_bitrate: int | None = None,
+        audio_options: Mapping[str, str] | None = None,
+        sample_rate: int = 48_000,
         start: int | None = None,
     ) -> None:
-        _check_arguments(fps=fps, queue_size=queue_size, gop=gop, drop=drop)
-        check_codec(codec)
-        self._publisher = TricklePublisher(url, transport=transport, mime_type="video/MP2T", start=start)
-        self.url: str = self._publisher.url
+        _check_arguments(fps=fps, queue_size=queue_size, gop=gop, drop=drop, sample_rate=sample_rate)
         self.fps = fps
-        self.frames: int = 0
-        """Frames given to the connection so far."""
-        self.bytes: int = 0
-        """Bytes of the stream given to the connection so far."""
-        self.lost: int = 0
-        """Frames of segments that were lost because the connection broke."""
-        self.last_timestamp: float | None = None
-        """The time of the frame written last (by `frames`), in seconds, as its reader will see it."""
-        self.explain: Callable[[LivepeerError], Awaitable[LivepeerError]] | None = None
-        """Asked when writing fails, for an error that says more: a live session may know why."""
-        self._encoder = VideoEncoder(codec, fps=fps, gop=gop, bitrate=bitrate, options=options)
-        self._executor: ThreadPoolExecutor | None = None
-        self._queue: BoundedQueue[_Job] = BoundedQueue(queue_size, drop_oldest=drop == "oldest")
+        self.sample_rate = sample_rate
+        self._queue = JobQueue(queue_size)
+        self._production = Production(
+            self._queue,
+            VideoEncoder(codec, fps=fps, gop=gop, bitrate=bitrate, options=options),
+            AudioEncoder(audio_codec, sample_rate=sample_rate, bitrate=audio_bitrate, options=audio_options),
+            gop=gop,
+            make_sender=lambda on_break: Sender(url, transport=transport, start=start, on_break=on_break),
+        )
+        self._sender = self._production.sender
+        self.url: str = self._sender.url
+        self._clock = Clock(fps)
+        self._packets = PacketTaker()
+        self._stream_cutter = StreamCutter(gop)
+        self._written_as: Literal["media", "bytes"] | None = None
+        self._drop = drop == "oldest"
         self._refused = 0
         self._order = asyncio.Lock()
-        self._size: tuple[int, int] | None = None
-        self._ticks: int | None = None
-        self._wrapped = 0
-        self._task: asyncio.Task[None] | None = None
-        self._segment: SegmentWriter | None = None
-        self._segment_frames = 0
-        self._broken = 0
-        self._error: LivepeerError | None = None
         self._error_told = False
         self._closed = False
+
+    @property
+    def explain(self) -> Callable[[LivepeerError], Awaitable[LivepeerError]] | None:
+        """Asked when writing fails, for an error that says more: a live session may know why."""
+        return self._production.explain
+
+    @explain.setter
+    def explain(self, asked: Callable[[LivepeerError], Awaitable[LivepeerError]] | None) -> None:
+        self._production.explain = asked
+
+    @property
+    def frames(self) -> int:
+        """Pictures given to the connection so far."""
+        return self._sender.frames
+
+    @property
+    def audio_frames(self) -> int:
+        """Encoded frames of sound given to the connection so far (of 1024 samples for AAC)."""
+        return self._sender.audio_frames
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the stream given to the connection so far."""
+        return self._sender.bytes
 
     @property
     def dropped(self) -> int:
@@ -99,36 +130,148 @@ class MediaPublish:
         return self._queue.dropped + self._refused
 
     @property
+    def lost(self) -> int:
+        """Frames, of sound too, of segments that were lost because the connection broke.
+
+        Packets of pictures that were written before the first key frame count too: nobody can decode them.
+        """
+        return self._sender.lost + self._production.cutter.undecodable + self._stream_cutter.undecodable
+
+    @property
     def queued(self) -> int:
         """Frames that wait for the encoder."""
         return len(self._queue)
 
-    async def write_frame(self, frame: Frame, *, timestamp: float | None = None) -> None:
-        """Write a frame; waits while the queue is full.
+    @property
+    def last_timestamp(self) -> float | None:
+        """The time of the picture written last (by `frames`), in seconds, as its reader will see it.
+
+        That of the last sound where there are no pictures.
+        """
+        return self._sender.last_timestamp
+
+    @property
+    def last_written_at(self) -> float | None:
+        """The `time.monotonic` at which bytes were last given to the connection."""
+        return self._sender.last_written_at
+
+    def written_at(self, ticks: int) -> float | None:
+        """The `time.monotonic` of the call that wrote the frame of this time; None when it isn't known.
 
         Args:
-            frame: A `VideoFrame`, PyAV's frame, an array ``(height, width, 3)`` uint8 RGB, or a PIL image.
+            ticks: The frame's time in the stream, in ticks of 1/90000 s (`Packet.pts`).
+        """
+        return self._production.written_at(ticks)
+
+    async def write_frame(self, frame: Frame, *, timestamp: float | None = None) -> None:
+        """Write a picture or a piece of sound; waits while the queue is full.
+
+        Args:
+            frame: A picture: a `VideoFrame`, PyAV's frame, an array ``(height, width, 3)`` uint8 RGB, or a
+                PIL image. Or sound: an `AudioFrame`, PyAV's frame, or an array ``(samples, channels)`` or
+                ``(samples,)``, float32 of -1 to 1 or int16, at `sample_rate`.
                 Arrays and images may be changed again when this returns.
-            timestamp: When to show it, in seconds; else the frame's own, else 1/fps after the one before.
+            timestamp: When to show it (of sound: the first sample), in seconds; else the frame's own, else
+                1/fps after the one before, or where the sound before ends.
 
         Raises:
-            MediaError: It is no such frame, or of another size than the first, or its time doesn't grow.
+            MediaError: It is no such frame, or its time doesn't grow, or the encoder failed.
             ChannelClosed: The channel ended.
             ChannelNotFound: There is no such channel.
             TrickleConnectionError: The server can't be reached.
         """
         async with self._order:
-            job = self._prepare(frame, timestamp)
-            await self._queue.put(job)
-            self._raise_error()
+            await self._room()
+            self._push_frame(frame, timestamp)
 
     def try_write_frame(self, frame: Frame, *, timestamp: float | None = None) -> bool:
         """Write a frame if it need not wait; else count it in `dropped` and return False. Raises likewise."""
-        job = self._prepare(frame, timestamp)
-        if self._order.locked():
+        self._check("media")
+        if self._drop:
+            self._queue.make_room()
+        if self._order.locked() or self._queue.full:
+            to_av(frame, self.sample_rate)
             self._refused += 1
             return False
-        return self._queue.offer(job)
+        self._push_frame(frame, timestamp)
+        return True
+
+    async def write_packet(self, packet: Packet | av.Packet) -> None:  # type: ignore[type-arg]
+        """Write a packet that is encoded already, as it is: nothing is transcoded.
+
+        Packets come in the order of decoding; those of pictures before the first key frame are left out.
+
+        Args:
+            packet: A `Packet`, or PyAV's of any container: H.264 or HEVC (with or without B-frames), AAC,
+                Opus, MP3. One without a time is shown 1/fps after the one before.
+
+        Raises:
+            MediaError: MPEG-TS doesn't carry it, or it can't be converted. Else as `write_frame`.
+        """
+        async with self._order:
+            await self._room()
+            self._check("media")
+            for taken in self._packets.take(packet):
+                ready = self._clock.packet(taken)
+                self._production.note(ready.pts or 0, time.monotonic())
+                self._production.push(Job(ready))
+
+    async def write_bytes(self, data: Data) -> None:
+        """Write MPEG-TS that is muxed already, as it is, cut anywhere; segments begin at its key frames.
+
+        What comes before the first key frame is left out. A stream that is written so takes nothing else.
+
+        Args:
+            data: The next bytes.
+
+        Raises:
+            MediaError: It is no MPEG-TS. Else as `write_frame`.
+        """
+        async with self._order:
+            await self._room()
+            self._check("bytes")
+            pieces = self._stream_cutter.feed(data)
+            for piece in pieces:
+                if piece.ticks is not None:
+                    self._production.note(piece.ticks, time.monotonic())
+            if pieces:
+                self._production.push(Job(pieces))
+
+    async def publish_file(self, path: str | os.PathLike[str], *, realtime: bool = True) -> None:
+        """Write the video and the sound of a file, and return when all is written.
+
+        H.264, HEVC, AAC, Opus and MP3 go as they are; what MPEG-TS doesn't carry is transcoded. Times are the
+        file's own, or go on from what was written before.
+
+        Args:
+            path: The file, or a URL that libavformat can read.
+            realtime: Whether to write each packet when its time has come, or all as fast as it goes.
+
+        Raises:
+            MediaError: The file can't be read, or has neither video nor sound. Else as `write_frame`.
+        """
+        await FileReader(self, path, realtime=realtime).run()
+
+    async def publish_camera(
+        self,
+        name: str,
+        *,
+        format: str | None = None,  # as av.open calls it
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what a camera (or another input device) sees, until it ends or this is cancelled.
+
+        When the encoder is behind, the oldest frame is dropped, and counted in `dropped`.
+
+        Args:
+            name: The device: ``"/dev/video0"`` on Linux, ``"0"`` on macOS, a camera's name on Windows.
+            format: libavdevice's name of the input; else the platform's: v4l2, avfoundation or dshow.
+            options: Its options, as ``{"video_size": "1280x720", "framerate": "30"}``.
+
+        Raises:
+            MediaError: There is no such camera or input, or it failed. Else as `write_frame`.
+        """
+        await CameraReader(self, name, format=format, options=options).run()
 
     async def close(self, *, delete: bool = True) -> None:
         """Encode what waits, wait for the last segment's answer, and end the channel.
@@ -141,27 +284,22 @@ class MediaPublish:
         if self._closed:
             return
         self._closed = True
-        self._queue.end()
         try:
-            if self._task is not None:
-                await self._task
+            await self._production.finish()
         finally:
-            await self._publisher.close(delete=delete)
+            await self._sender.close(delete=delete)
         self._raise_error(again=False)
 
     async def abort(self) -> None:
         """Let go at once: frames that wait are forgotten, the channel goes on without this writer."""
         self._closed = True
-        self._queue.discard()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await self._publisher.abort()
+        await self._production.abort()
+        await self._sender.abort()
 
     def fail(self, error: LivepeerError) -> None:
         """End the writing with this error, which calls that wait and later ones raise."""
-        if self._error is None and not self._closed:
-            self._fail(error)
+        if not self._closed:
+            self._production.fail(error)
 
     async def __aenter__(self) -> MediaPublish:
         return self
@@ -173,122 +311,58 @@ class MediaPublish:
             if kind is None:
                 raise
 
-    def _prepare(self, frame: Frame, timestamp: float | None) -> _Job:
-        """Check a frame, and give it its time."""
+    async def _flush(self) -> None:
+        """Wait until all is written that was; the encoders begin anew after it."""
+        async with self._order:
+            self._check("media")
+            await self._production.flush()
+        self._raise_error()
+
+    def _offer(self, frame: Frame, timestamp: float | None) -> None:
+        """Write a frame now; where there is no room, the oldest one is dropped."""
+        self._queue.make_room()
+        self._push_frame(frame, timestamp)
+
+    def _declare(self, streams: Iterable[tuple[Any, bool]]) -> None:
+        """Put streams into the tables to be written: PyAV's, and whether they go as they are."""
+        for stream, as_it_is in streams:
+            self._production.declare(stream.type, stream.codec_context, as_it_is=as_it_is)
+
+    async def _room(self) -> None:
+        if self._drop:
+            self._queue.make_room()
+        await self._queue.room()
+
+    def _check(self, written_as: Literal["media", "bytes"]) -> None:
         if self._closed:
             raise MediaError(f"The publisher of {self.url} is closed; it takes no frame any more.")
         self._raise_error()
-        raw, own = to_av(frame)
-        size = (raw.width, raw.height)
-        if self._size is not None and size != self._size:
+        if self._written_as not in (None, written_as):
             raise MediaError(
-                f"A frame of {size[0]}x{size[1]} after frames of {self._size[0]}x{self._size[1]}: "
-                "a stream has one size; scale the frame, or publish to another channel."
+                "A stream is written as bytes, or as frames and packets: only one can say what is in it."
             )
-        timestamp = own if timestamp is None else timestamp
-        if timestamp is not None:
-            if not 0 <= timestamp < float("inf"):
-                raise MediaError(f"The timestamp {timestamp} s can't be; it is a number from 0 on.")
-            ticks = round(timestamp * CLOCK)
+        self._written_as = written_as
+
+    def _push_frame(self, frame: Frame, timestamp: float | None) -> None:
+        """Check a frame, give it its time, and put it into the queue."""
+        self._check("media")
+        raw, own = to_av(frame, self.sample_rate)
+        timestamp, now = own if timestamp is None else timestamp, time.monotonic()
+        if isinstance(raw, av.AudioFrame):
+            ticks = self._clock.audio(timestamp, raw.samples / raw.sample_rate)
         else:
-            ticks = 0 if self._ticks is None else self._ticks + max(round(CLOCK / self.fps), 1)
-        if self._ticks is None:
-            self._wrapped = ticks // WRAP * WRAP
-        elif ticks <= self._ticks:
-            raise MediaError(
-                f"The timestamp {ticks / CLOCK:.6f} s comes after {self._ticks / CLOCK:.6f} s; "
-                "each frame's must be greater than the one before (by 1/90000 s at least)."
-            )
-        self._size, self._ticks = size, ticks
-        if self._task is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="livepeer-encode")
-            self._task = asyncio.create_task(self._run(self._executor), name="livepeer-media-publish")
-        return _Job(raw, ticks - self._wrapped)
+            ticks = self._clock.video(timestamp)
+            self._production.note(ticks, now)
+        self._production.push(Job(raw, ticks, now))
 
     def _raise_error(self, *, again: bool = True) -> None:
-        if self._error is not None and (again or not self._error_told):
+        error = self._production.error
+        if error is not None and (again or not self._error_told):
             self._error_told = True
-            raise self._error
-
-    async def _run(self, executor: ThreadPoolExecutor) -> None:
-        """Encode and write until the queue ends. An error is kept for the next call, not raised."""
-        loop = asyncio.get_running_loop()
-        encoder = self._encoder
-        try:
-            while (job := await self._queue.take()) is not None:
-                for chunk in await loop.run_in_executor(executor, encoder.encode, job.frame, job.ticks):
-                    await self._write(chunk)
-            for chunk in await loop.run_in_executor(executor, encoder.finish):
-                await self._write(chunk)
-            await self._end_segment()
-        except LivepeerError as error:
-            told = error if self.explain is None or self._error else await self.explain(error)
-            self._fail(self._error or told)
-        except Exception as error:
-            wrapped = MediaError(f"Encoding failed: {error!r}.")
-            wrapped.__cause__ = error
-            self._fail(wrapped)
-        finally:
-            executor.submit(encoder.close)
-            executor.shutdown(wait=False)
-            if self._segment is not None:
-                await self._segment.abort()
-                self._segment = None
-
-    def _fail(self, error: LivepeerError) -> None:
-        _logger.debug("publishing to %s ended: %s", self.url, error)
-        self._error = error
-        self._queue.discard()
-
-    async def _write(self, chunk: Chunk) -> None:
-        if chunk.is_keyframe:
-            await self._end_segment()
-            if self._segment is None:
-                self._segment, self._segment_frames = self._publisher.segment(), 0
-        if self._segment is None:  # the rest of a segment that broke
-            self.lost += 1
-            return
-        try:
-            await self._segment.write(chunk.data)
-        except TrickleError as error:
-            self.lost += 1
-            await self._survive(error)
-            return
-        self._segment_frames += 1
-        self.frames += 1
-        self.bytes += len(chunk.data)
-        self.last_timestamp = chunk.ticks / CLOCK
-
-    async def _end_segment(self) -> None:
-        if self._segment is None:
-            return
-        try:
-            await self._segment.close()
-        except TrickleError as error:
-            await self._survive(error)
-        else:
-            self._segment, self._broken = None, 0
-
-    async def _survive(self, error: TrickleError) -> None:
-        """A segment was lost: go on with the next one, which begins with the next frame."""
-        segment, self._segment = self._segment, None
-        if segment is not None:
-            await segment.abort()
-        self._broken += 1
-        if not error.retryable or self._broken > _MAX_BROKEN:
             raise error
-        self.lost += self._segment_frames
-        self._encoder.force_key = True
-        _logger.debug("a segment of %s was lost: %s", self.url, error)
-        await asyncio.sleep(backoff(self._broken))
 
 
-class _Job(NamedTuple):
-    frame: av.VideoFrame
-    ticks: int
-
-
-def _check_arguments(*, fps: float, queue_size: int, gop: float, drop: str | None) -> None:
+def _check_arguments(*, fps: float, queue_size: int, gop: float, drop: str | None, sample_rate: int) -> None:
     if not 0 < fps <= 1000:
         raise ConfigurationError(f"fps={fps} can't be; it is frames per second, over 0 and up to 1000.")
     if queue_size < 1:
@@ -297,3 +371,5 @@ def _check_arguments(*, fps: float, queue_size: int, gop: float, drop: str | Non
         raise ConfigurationError(f"gop={gop} can't be; it is seconds between key frames, up to 60.")
     if drop not in (None, "oldest"):
         raise ConfigurationError(f"drop={drop!r} can't be; it is None or 'oldest'.")
+    if not 8000 <= sample_rate <= 192_000:
+        raise ConfigurationError(f"sample_rate={sample_rate} can't be; it is in Hz, 8000 to 192000.")

@@ -1,0 +1,116 @@
+"""Pieces of a stream into the segments of a channel; a connection that breaks costs one segment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from ..errors import TrickleError
+from ..protocol import backoff
+from ..publisher import SegmentWriter, TricklePublisher
+from ..transport import Transport
+from .packets import CLOCK
+from .segments import Piece
+
+__all__ = ["Sender"]
+
+_logger = logging.getLogger("livepeer.trickle")
+_MAX_BROKEN = 4  # segments in a row
+
+
+class Sender:
+    """Writes pieces in order, each at once, and counts them.
+
+    Args:
+        url: The channel's URL.
+        transport: The HTTP session to use; one of its own when None.
+        start: The number of the first segment; the server is asked when None.
+        on_break: Called when a segment was lost, before the next piece.
+    """
+
+    def __init__(
+        self, url: str, *, transport: Transport | None, start: int | None, on_break: Callable[[], None]
+    ) -> None:
+        self._publisher = TricklePublisher(url, transport=transport, mime_type="video/MP2T", start=start)
+        self.url: str = self._publisher.url
+        self.frames: int = 0
+        self.audio_frames: int = 0
+        self.bytes: int = 0
+        self.lost: int = 0
+        self.last_ticks: int | None = None
+        self.last_written_at: float | None = None
+        self._on_break = on_break
+        self._segment: SegmentWriter | None = None
+        self._segment_frames = 0
+        self._broken = 0
+
+    @property
+    def last_timestamp(self) -> float | None:
+        """The time of the last picture written (of the last sound where there is no picture), in seconds."""
+        return None if self.last_ticks is None else self.last_ticks / CLOCK
+
+    async def write(self, piece: Piece) -> None:
+        """Write a piece. Raises `TrickleError` when going on with the next segment is of no use."""
+        if piece.begins:
+            await self.end_segment()
+            if self._segment is None:
+                self._segment, self._segment_frames = self._publisher.segment(), 0
+        frames = piece.frames + piece.audio_frames
+        if self._segment is None:  # the rest of a segment that broke
+            self.lost += frames
+            return
+        try:
+            await self._segment.write(piece.data)
+        except TrickleError as error:
+            self.lost += frames
+            await self._survive(error)
+            return
+        self.last_written_at = time.monotonic()
+        self._segment_frames += frames
+        self.audio_frames += piece.audio_frames
+        self.bytes += len(piece.data)
+        if piece.ticks is not None and (piece.frames or not self.frames):
+            behind = 0 if self.last_ticks is None else self.last_ticks - piece.ticks
+            # Pictures may come in another order than they are shown in; further back is a new beginning.
+            if not 0 < behind < CLOCK or (piece.frames and not self.frames):
+                self.last_ticks = piece.ticks
+        self.frames += piece.frames
+
+    async def end_segment(self) -> None:
+        """Finish the present segment, and wait for the server's answer. Raises as `write` does."""
+        if self._segment is None:
+            return
+        try:
+            await self._segment.close()
+        except TrickleError as error:
+            await self._survive(error)
+        else:
+            self._segment, self._broken = None, 0
+
+    async def abort_segment(self) -> None:
+        """Break the present segment off."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            await segment.abort()
+
+    async def close(self, *, delete: bool) -> None:
+        """End the channel, or (without `delete`) the writing of it."""
+        await self._publisher.close(delete=delete)
+
+    async def abort(self) -> None:
+        """Let go of the channel at once."""
+        await self._publisher.abort()
+
+    async def _survive(self, error: TrickleError) -> None:
+        """A segment was lost: go on with the next one, which begins where decoding can begin."""
+        await self.abort_segment()
+        self._broken += 1
+        if not error.retryable or self._broken > _MAX_BROKEN:
+            raise error
+        self.lost += self._segment_frames
+        self._segment_frames = 0
+        self._on_break()
+        _logger.debug("a segment of %s was lost: %s", self.url, error)
+        await asyncio.sleep(backoff(self._broken))
