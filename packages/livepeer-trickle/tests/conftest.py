@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,3 +129,90 @@ async def left_over() -> Callable[[], set[str]]:
         for task in asyncio.all_tasks() - before
         if task.get_name().startswith(("trickle-post", "trickle-get", "livepeer"))
     }
+
+
+@pytest.fixture
+def encoded() -> Callable[..., bytes]:
+    """Make an MPEG-TS of numbered pictures and of a tone, with libavformat's muxer."""
+    av = pytest.importorskip("av")
+    np = pytest.importorskip("numpy")
+
+    def make(
+        seconds: float = 2.0,
+        *,
+        video: str | None = "libx264",
+        audio: str | None = "aac",
+        size: tuple[int, int] = (128, 64),
+        fps: int = 30,
+        gop: int = 15,
+        bframes: int = 0,
+        start: float = 10.0,
+        first: int = 0,
+        options: dict[str, str] | None = None,
+    ) -> bytes:
+        """A tone of 440 Hz; pictures whose luma has their number (from `first`) in 8 blocks of 16 pixels."""
+        sink = io.BytesIO()
+        # One piece of sound to a PES, and each in its place: what our own muxer writes.
+        muxing = {"mpegts_copyts": "1", "pes_payload_size": "0", "max_delay": "0", **(options or {})}
+        with av.open(sink, "w", format="mpegts", options=muxing) as file:
+            streams = []
+            if video is not None:
+                stream = file.add_stream(video, rate=fps)
+                stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+                stream.time_base = Fraction(1, 90_000)
+                stream.codec_context.time_base = Fraction(1, 90_000)
+                stream.codec_context.gop_size = gop
+                stream.codec_context.max_b_frames = bframes
+                if video == "libx265":
+                    keys = f"keyint={gop}:min-keyint={gop}:scenecut=0:bframes={bframes}:open-gop=0"
+                    stream.codec_context.options = {
+                        "preset": "ultrafast",
+                        "x265-params": f"{keys}:log-level=none",
+                    }
+                else:
+                    stream.codec_context.options = {
+                        "preset": "veryfast",
+                        "sc_threshold": "0",
+                        "x264-params": "open-gop=0:b-adapt=0",
+                        "tune": "" if bframes else "zerolatency",
+                    }
+                streams.append(_pictures(av, np, stream, size, round(seconds * fps), fps, start, first))
+            if audio is not None:
+                stream = file.add_stream(audio, rate=48_000, layout="stereo")
+                streams.append(_tone(av, np, stream, seconds, start))
+            for packet in sorted(
+                (packet for packets in streams for packet in packets), key=lambda p: p.dts * p.time_base
+            ):
+                file.mux(packet)
+        return sink.getvalue()
+
+    return make
+
+
+def _pictures(
+    av: Any, np: Any, stream: Any, size: tuple[int, int], count: int, fps: int, start: float, first: int
+) -> list[Any]:
+    packets = []
+    for number in range(first, first + count):
+        luma = np.full((size[1] * 3 // 2, size[0]), 128, np.uint8)
+        luma[: size[1]] = 90
+        for bit in range(8):
+            luma[:16, bit * 16 : bit * 16 + 16] = 235 if number >> bit & 1 else 16
+        frame = av.VideoFrame.from_ndarray(luma, "yuv420p")
+        frame.pts, frame.time_base = round((start + (number - first) / fps) * 90_000), Fraction(1, 90_000)
+        packets += stream.encode(frame)
+    return [*packets, *stream.encode(None)]
+
+
+def _tone(av: Any, np: Any, stream: Any, seconds: float, start: float) -> list[Any]:
+    packets = []
+    resampler = av.AudioResampler(
+        stream.codec_context.format, "stereo", 48_000, stream.codec_context.frame_size
+    )
+    samples = round(seconds * 48_000)
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(samples) / 48_000)
+    frame = av.AudioFrame.from_ndarray(np.stack((tone, tone)).astype(np.float32), "fltp", "stereo")
+    frame.sample_rate, frame.pts, frame.time_base = 48_000, round(start * 48_000), Fraction(1, 48_000)
+    for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+        packets += stream.encode(piece)
+    return [*packets, *stream.encode(None)]

@@ -51,6 +51,7 @@ class DecodeTask:
         self._missed = {"video", "audio"}  # kinds whose packets were not queued since somebody read them
         self._decoders: dict[str, Decoder] = {}
         self._errors = 0  # of decoders that are gone
+        self._newest: dict[str, float] = {}  # the time of the last frame, by kind
         self._interleaver = Interleaver()
         self._batch = _BATCH
         self._worker = Worker("livepeer-decode")
@@ -185,7 +186,13 @@ class DecodeTask:
         if join.kind == "all" and not self.fans["all"].attached:
             merge = self._interleaver = Interleaver()
         wants = await begin(
-            join, self._decoders, self._worker, batch=self._batch, merge=merge, report=self._report
+            join,
+            self._decoders,
+            self._worker,
+            batch=self._batch,
+            merge=merge,
+            newest=self._newest,
+            report=self._report,
         )
         self.fans[join.kind].attach(join.queue, wants)
 
@@ -204,6 +211,8 @@ class DecodeTask:
         kind: Kind = "audio" if isinstance(frame, AudioFrame) else "video"
         if isinstance(frame, VideoFrame):
             self._batch = max(1, min(_BATCH, _DECODED // (frame.width * frame.height * 3 // 2)))
+        if frame.timestamp is not None:
+            self._newest[kind] = frame.timestamp
         if self.fans[kind]:
             self._report(frame)
             await self.fans[kind].put(frame)

@@ -33,7 +33,7 @@ class Decoder(Protocol):
 
 
 def decode_all(decoders: Mapping[str, Decoder], packets: Iterable[Packet]) -> list[VideoFrame | AudioFrame]:
-    """Decode packets of several tracks, each by the decoder of its kind; frames come in the packets' order."""
+    """Decode packets of several tracks, each by the decoder of its kind; frames come in that order."""
     frames: list[VideoFrame | AudioFrame] = []
     for packet in packets:
         frames += decoders[packet.kind].decode((packet,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .decoding import AudioDecoder, Decoder, VideoDecoder, decode_all
@@ -47,6 +47,7 @@ async def begin(
     *,
     batch: int,
     merge: Interleaver | None,
+    newest: Mapping[str, float],
     report: Callable[[MediaFrame], None],
 ) -> Callable[[MediaFrame], bool] | None:
     """Give a reader the frames of the present segment.
@@ -61,6 +62,7 @@ async def begin(
         worker: Where they run.
         batch: How many packets to decode in one go.
         merge: What brings pictures and sound into order, for a reader of both, if it has that for itself.
+        newest: The time of the last frame that everybody got, by kind.
         report: Called with each frame.
 
     Returns:
@@ -90,8 +92,10 @@ async def begin(
     for start in range(0, len(packets), batch):
         await give(await worker.submit(decode_all, own, packets[start : start + batch]))
     passing = {kind: decoder for kind, decoder in own.items() if decoder is not decoders.get(kind)}
-    for decoder in passing.values():
-        await give(await worker.submit(decoder.flush))
+    for kind, decoder in passing.items():
+        # What it still holds comes from the other one too, if that has not given it already.
+        held = await worker.submit(decoder.flush)
+        await give(f for f in held if f.timestamp is not None and f.timestamp <= newest.get(kind, 0.0))
     if order is not None and order is not merge:
         for frame in order.drain():
             await hand_over(frame)

@@ -51,7 +51,7 @@ class Timeline:
         return newest if self._fits(newest, raw, self._end, early=_GAP) else self._new_clock(raw)
 
     def _other_clock(self, track: _Track, raw: int) -> int:
-        """The clock that a track goes on with after a jump: one that another track jumped to, or a new one."""
+        """The clock that a track goes on with after a jump: one that another jumped to, or a new one."""
         for clock in range(track.clock + 1, len(self._offsets)):
             if self._fits(clock, raw, track.last):
                 return clock
