@@ -15,6 +15,7 @@ import live
 import lost
 import memory
 import messages
+import sessions
 import throughput
 from options import Options, Size
 from peer import Unavailable
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "live": live.main,
     "lost": lost.main,
     "memory": memory.main,
+    "sessions": sessions.main,
     "link": link.main,
 }
 

@@ -18,7 +18,7 @@ __all__: list[str] = []
 
 
 async def _measure(name: str, asked: dict[str, Any]) -> Any:
-    from . import channels, codec, live
+    from . import channels, codec, live, sessions
 
     tasks = {
         "live": live.stream,
@@ -27,6 +27,7 @@ async def _measure(name: str, asked: dict[str, Any]) -> Any:
         "json": channels.json_messages,
         "throughput": channels.throughput,
         "read": channels.read_bytes,
+        "sessions": sessions.sessions,
     }
     side = side_named(name)
     try:
