@@ -117,6 +117,9 @@ def _copy(file: Any, streams: list[Any], records: Iterable[Record]) -> None:
         packet.stream = stream
         before = held.get(stream.index)
         if before is not None:
+            # A track that goes on under another number may begin a little before its predecessor ends.
+            packet.dts = max(packet.dts, before.dts + 1)
+            packet.pts = max(packet.pts, packet.dts)
             before.duration = durations[stream.index] = packet.dts - before.dts
             file.mux(before)
         held[stream.index] = packet
