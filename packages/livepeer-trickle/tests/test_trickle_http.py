@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -209,3 +210,91 @@ async def test_a_proxy_that_refuses_says_so(monkeypatch: pytest.MonkeyPatch) -> 
         async with Transport() as transport:
             with pytest.raises(TrickleConnectionError, match=r"refused: .* 407"):
                 await TricklePublisher("http://example.com/c", transport=transport, start=0).write(b"x")
+
+
+async def test_a_finished_segment_is_followed_before_it_is_answered(transport: Transport) -> None:
+    """A slow link costs no round trip between two segments, and the second can't overtake the first."""
+    seen: list[bytes] = []
+    go_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            for _ in range(2):
+                head = await reader.readuntil(b"\r\n\r\n")
+                body = b""
+                if b"chunked" in head:
+                    while size := int(await reader.readline(), 16):
+                        body += (await reader.readexactly(size + 2))[:-2]
+                    await reader.readline()
+                else:
+                    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                    body = await reader.readexactly(length)
+                seen.append(head.split(b" ")[1] + b" " + body)
+            await go_on.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 2)
+            await reader.read(1)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/c"
+        publisher = TricklePublisher(url, transport=transport, start=0)
+        first = publisher.segment()
+        await first.write(b"a")
+        await asyncio.sleep(0)  # its head is on its way
+        await first.write(b"b")
+        first.finish()
+        second = publisher.segment()
+        await second.write(b"c")
+        second.finish()
+        async with asyncio.timeout(5):
+            while len(seen) < 2:
+                await asyncio.sleep(0.001)
+        assert seen == [b"/c/0 ab", b"/c/1 c"]
+        go_on.set()
+        await first.close()
+        await second.close()
+        await publisher.close(delete=False)
+        await transport.aclose()
+
+
+async def test_finished_segments_arrive_in_order(server: TrickleServer, transport: Transport) -> None:
+    server.create("c")
+    url = server.channel_url("c")
+    async with TrickleSubscriber(url, transport=transport) as subscriber:
+        publisher = TricklePublisher(url, transport=transport, start=0)
+        before = None
+        for number in range(200):
+            segment = publisher.segment()
+            await segment.write(b"%d" % number)
+            segment.finish()
+            assert await (await anext(subscriber)).read() == b"%d" % number
+            if before is not None:
+                await before.close()
+            before = segment
+        await publisher.close(delete=False)
+        assert publisher.seq == 200
+        assert subscriber.missed == 0
+
+
+async def test_a_cut_with_two_segments_on_their_way_is_told_for_both(
+    server: TrickleServer, wire: Any, transport: Transport
+) -> None:
+    server.create("c")
+    publisher = TricklePublisher(wire.url(server.channel_url("c")), transport=transport, start=0)
+    await publisher.write(b"0")
+    first = publisher.segment()
+    await first.write(b"1")
+    first.finish()
+    second = publisher.segment()
+    await second.write(b"2")
+    await wire.refuse()
+    with contextlib.suppress(TrickleConnectionError):
+        await first.close()  # its answer may have been faster than the cut
+    with pytest.raises(TrickleConnectionError):
+        await second.close()
+    await wire.start()
+    await publisher.write(b"3")
+    assert publisher.seq == 4
+    channel = server._channels["c"]
+    assert all(segment.closed for segment in channel)  # nobody hangs on the broken ones
+    await publisher.close()

@@ -21,7 +21,8 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .channels import ChannelReader, ChannelWriter, JSONLReader, JSONLWriter
-    from .publisher import SegmentWriter, TricklePublisher
+    from .publisher import TricklePublisher
+    from .segment_writer import SegmentWriter
     from .server import TrickleServer
     from .subscriber import SegmentReader, TrickleSubscriber
     from .transport import TLSPolicy, Transport
@@ -54,7 +55,7 @@ _LAZY = {
     "JSONLReader": "channels",
     "JSONLWriter": "channels",
     "SegmentReader": "subscriber",
-    "SegmentWriter": "publisher",
+    "SegmentWriter": "segment_writer",
     "TLSPolicy": "transport",
     "Transport": "transport",
     "TricklePublisher": "publisher",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from ._exchange import ConnectFailed, Connection, Exchange, ExchangeClosed
+from ._connection import Connection
+from ._exchange import ConnectFailed, Exchange, ExchangeClosed
 from ._proxies import open_tunnel, proxy_for
 from ._sockets import dial
 
@@ -61,7 +62,15 @@ class Connections:
         """How many connections carry an exchange, or are being made."""
         return len(self._open) + len(self._connecting) - sum(map(len, self._idle.values()))
 
-    def start(self, origin: Origin, request: bytes, *, whole: bool, replay: bool = False) -> Exchange:
+    def start(
+        self,
+        origin: Origin,
+        request: bytes,
+        *,
+        whole: bool,
+        replay: bool = False,
+        after: Exchange | None = None,
+    ) -> Exchange:
         """Send a request; returns at once.
 
         Args:
@@ -69,11 +78,13 @@ class Connections:
             request: Its head and what is there of its body.
             whole: Whether that is all of it; else `Exchange.write` and `Exchange.end` bring the rest.
             replay: Whether it may be sent once more, when an idle connection turns out to be closed.
+            after: A request on whose connection this one follows, if it can.
         """
         exchange = Exchange(self.loop, replay=request if replay else None)
         exchange.write(request)
         exchange.request_ended = whole
-        self._carry(origin, exchange)
+        if after is None or not after.follow(exchange):
+            self._carry(origin, exchange)
         return exchange
 
     def restart(self, origin: Origin, exchange: Exchange) -> None:

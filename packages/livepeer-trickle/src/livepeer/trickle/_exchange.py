@@ -1,26 +1,23 @@
-"""One HTTP/1.1 request and its answer, and the connection under them, which carries one at a time.
+"""One HTTP/1.1 request and its answer, whatever connection carries them.
 
 A live session makes a request for each message and each group of pictures, and reads long answers in small
-pieces: here each costs a few callbacks. httptools parses; what is sent is bytes that are made already.
+pieces: here each costs a few callbacks, no task, and no object of a general client.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httptools
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
-    from ._connections import Connections, Origin
+    from ._connection import Connection
 
-__all__ = ["ConnectFailed", "Connection", "Exchange", "ExchangeClosed", "MalformedAnswer"]
+__all__ = ["ConnectFailed", "Exchange", "ExchangeClosed", "MalformedAnswer"]
 
 _READ_AHEAD = 256 * 1024  # bytes of an answer that wait for their reader before the connection is paused
-_WRITE_AHEAD = 256 * 1024  # bytes of a request that wait for the connection
-_MAX_HEAD = 256 * 1024  # bytes without an end of the headers in them
 _MAX_REST = 64 * 1024  # bytes of an answer's body that are worth reading to keep its connection
 
 
@@ -43,20 +40,19 @@ class Exchange:
         status: The answer's status; 0 until it is there.
         headers: The answer's headers.
         error: Why the connection broke; None while it didn't.
-        connected: Whether the server can have seen a byte of the request.
     """
 
     __slots__ = (
         "_began",
         "_chunks",
         "_connection",
+        "_followers",
         "_loop",
         "_size",
         "_unsent",
         "_waiters",
         "answered_at",
         "complete",
-        "connected",
         "connecting",
         "error",
         "headers",
@@ -69,7 +65,6 @@ class Exchange:
         self.status: int = 0
         self.headers: CIMultiDict[str] = CIMultiDict()
         self.error: Exception | None = None
-        self.connected = False
         self.complete = False
         self.request_ended = replay is not None
         self.replay = replay
@@ -82,6 +77,7 @@ class Exchange:
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._waiters: list[asyncio.Future[None]] = []
+        self._followers: list[Exchange] = []
 
     @property
     def lifetime(self) -> float:
@@ -100,6 +96,22 @@ class Exchange:
     def end(self) -> None:
         """The request was written to its end; its connection can be used again after the answer."""
         self.request_ended = True
+
+    def follow(self, exchange: Exchange) -> bool:
+        """Send another request on this one's connection before the answer is there (pipelining).
+
+        Returns:
+            Whether that can be: this request was written to its end, and is not answered.
+        """
+        if not self.request_ended or self.complete or self.error is not None:
+            return False
+        if self._connection is None:
+            self._followers.append(exchange)  # until it is connected
+        elif self._connection.is_open:
+            self._connection.begin(exchange)
+        else:
+            return False
+        return True
 
     async def drain(self) -> None:
         """Wait until the connection takes more, or the answer or an error is there."""
@@ -156,12 +168,15 @@ class Exchange:
 
     # What connections tell
 
-    def attach(self, connection: Connection) -> bytes:
-        """The connection is there: what is to be sent first."""
-        self._connection, self.connected, self.connecting = connection, True, None
+    def attach(self, connection: Connection) -> None:
+        """The connection is there: send what waited for it."""
+        self._connection, self.connecting = connection, None
         unsent, self._unsent = b"".join(self._unsent), []
+        connection.write(unsent)
+        followers, self._followers = self._followers, []
+        for exchange in followers:
+            connection.begin(exchange)
         self.wake()
-        return unsent
 
     def detach(self) -> None:
         """The connection is gone, or carries something else from now on."""
@@ -191,6 +206,9 @@ class Exchange:
             self.error = error
             self.answered_at = self.answered_at or self._loop.time()
             self._unsent.clear()
+            for exchange in self._followers:
+                exchange.fail(error)
+            self._followers.clear()
             self.wake()
 
     def wake(self) -> None:
@@ -205,140 +223,3 @@ class Exchange:
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
         await waiter
-
-
-class Connection(asyncio.Protocol):
-    """One connection of a pool: idle, or with one exchange."""
-
-    def __init__(self, pool: Connections, origin: Origin) -> None:
-        self.origin = origin
-        self.idle_since = 0.0
-        self.is_full = False
-        self._pool = pool
-        self._transport: Any = None
-        self._parser: Any = httptools.HttpResponseParser(self)
-        self._exchange: Exchange | None = None
-        self._fields: list[tuple[str, str]] = []
-        self._head_size = 0
-        self._until_eof = False
-        self._reading_paused = False
-        self._used = False
-        self._answered = False  # something of the present answer came
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can carry an exchange."""
-        return self._transport is not None and not self._transport.is_closing()
-
-    def begin(self, exchange: Exchange) -> None:
-        """Carry an exchange: send what it has."""
-        self._exchange, self._answered, self._head_size, self._until_eof = exchange, False, 0, False
-        self.write(exchange.attach(self))
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def resume_reading(self) -> None:
-        """The reader took what waited."""
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
-
-    def abort(self) -> None:
-        """Close at once, without TLS's goodbye, which would wait for the peer's."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    # What asyncio calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is there."""
-        self._transport = transport
-        self._transport.set_write_buffer_limits(high=_WRITE_AHEAD)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.detach()
-            if self._until_eof and error is None:
-                exchange.on_end()
-            elif self._used and not self._answered and exchange.replay is not None and not exchange.error:
-                # The server had closed it while it was idle.
-                self._pool.restart(self.origin, exchange)
-            else:
-                exchange.fail(error or ConnectionResetError("the server closed the connection"))
-        self._parser = None
-        self._pool.forget(self)
-
-    def pause_writing(self) -> None:
-        """The connection is slower than the writer."""
-        self.is_full = True
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        self.is_full = False
-        if self._exchange is not None:
-            self._exchange.wake()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes came."""
-        exchange = self._exchange
-        if exchange is None:
-            self.abort()  # nobody asked
-            return
-        self._answered = True
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._refuse(f"the answer is no HTTP ({error})")
-            return
-        if not exchange.status:
-            self._head_size += len(data)
-            if self._head_size > _MAX_HEAD:
-                self._refuse("the answer's headers have no end")
-
-    def _refuse(self, reason: str) -> None:
-        if self._exchange is not None:
-            self._exchange.fail(MalformedAnswer(reason))
-        self.abort()
-
-    # What httptools calls
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header is there."""
-        self._fields.append((name.decode("latin-1"), value.decode("latin-1")))
-
-    def on_headers_complete(self) -> None:
-        """All headers are there."""
-        status = self._parser.get_status_code()
-        fields, self._fields = self._fields, []
-        if status < 200:  # provisional, which a server sends to keep an idle connection alive
-            return
-        headers = CIMultiDict(fields)
-        self._until_eof = "Content-Length" not in headers and "Transfer-Encoding" not in headers
-        if self._exchange is not None:
-            self._exchange.on_head(status, headers)
-
-    def on_body(self, data: bytes) -> None:
-        """A part of the body is there."""
-        if self._exchange is not None and self._exchange.on_body(data) and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def on_message_complete(self) -> None:
-        """The answer is complete, or a provisional one."""
-        exchange = self._exchange
-        if exchange is None or not exchange.status:
-            return
-        self._exchange = None
-        exchange.detach()
-        exchange.on_end()
-        self.resume_reading()
-        self._used = True
-        if exchange.request_ended and self._parser.should_keep_alive():
-            self._pool.release(self)
-        else:
-            self.abort()

@@ -49,6 +49,7 @@ class Endpoint:
         suffix: str = "",
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        after: Exchange | None = None,
     ) -> Exchange:
         """Send a request; raises nothing: `Exchange.answer` tells what became of it.
 
@@ -57,18 +58,22 @@ class Endpoint:
             suffix: What follows the channel's URL, as ``"/3"``.
             headers: The request's headers.
             body: All of its body.
+            after: A request that this one may follow on its connection before that is answered.
         """
         head = self._head(method, suffix, headers)
         if body is None:
             head += b"\r\n"
         else:
             head += b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-        return self._connections.start(self._where, head, whole=True, replay=method in ("GET", "DELETE"))
+        replay = method in ("GET", "DELETE")
+        return self._connections.start(self._where, head, whole=True, replay=replay, after=after)
 
-    def upload(self, suffix: str, headers: Mapping[str, str], first: bytes) -> Exchange:
+    def upload(
+        self, suffix: str, headers: Mapping[str, str], first: bytes, after: Exchange | None
+    ) -> Exchange:
         """Begin a chunked POST, whose chunks the caller frames and writes; `first` goes with its head."""
         head = self._head("POST", suffix, headers) + b"Transfer-Encoding: chunked\r\n\r\n"
-        return self._connections.start(self._where, head + first, whole=False)
+        return self._connections.start(self._where, head + first, whole=False, after=after)
 
     async def aclose(self) -> None:
         """Close the transport if it is our own."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from .errors import TrickleError
 from .messages import MessageDecoder
-from .publisher import SegmentWriter, TricklePublisher
+from .publisher import TricklePublisher
+from .segment_writer import SegmentWriter
 from .subscriber import SegmentReader, TrickleSubscriber
 from .transport import Transport
 

@@ -229,6 +229,10 @@ class WriterState:
             return Outcome.DONE
         return Outcome.BROKEN if status >= 500 else Outcome.REFUSED
 
+    def on_sent(self, seq: int) -> None:
+        """The POST of segment `seq` was written to its end: the next one can follow before the answer."""
+        self._advance(seq)
+
     def headers(self, mime_type: str) -> dict[str, str]:
         """The headers of the next POST."""
         headers = {"Content-Type": mime_type}
@@ -257,7 +261,8 @@ class WriterState:
             if not complete or (sent and headers.get("Connection", "").lower() == "close"):
                 self.seq, self._reset = None, True
                 return Outcome.SWALLOWED
-            self.seq, self._reset = seq + 1, False
+            self._advance(seq)
+            self._reset = False
             self.confirmed += 1
             return Outcome.DONE
         if status == 404:
@@ -271,7 +276,12 @@ class WriterState:
         The segment stays open at the server, and its readers hang until its successor comes with `RESET`.
         """
         if sent:
-            self.seq, self._reset = seq + 1, True
+            self._advance(seq)
+            self._reset = True
+
+    def _advance(self, seq: int) -> None:
+        """The next segment comes after `seq`; later ones may be on their way already."""
+        self.seq = seq + 1 if self.seq is None else max(self.seq, seq + 1)
 
 
 def _number(text: str | None, default: int) -> int:

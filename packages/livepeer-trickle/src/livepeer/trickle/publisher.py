@@ -6,15 +6,15 @@ import asyncio
 import logging
 
 from ._exchange import Exchange
-from ._wire import BROKEN, Endpoint, connection_error, is_refused
+from ._wire import BROKEN, Endpoint, connection_error
 from .errors import ChannelClosed, ChannelNotFound, TrickleError
 from .protocol import EXPECT_CONTENT, Outcome, WriterState, backoff
+from .segment_writer import SegmentWriter
 from .transport import Transport
 
-__all__ = ["SegmentWriter", "TricklePublisher"]
+__all__ = ["TricklePublisher"]
 
 _logger = logging.getLogger("livepeer.trickle")
-_GATHER = 64 * 1024  # bytes that go into one chunk, and that may wait for the connection
 _ATTEMPTS = 4
 
 
@@ -46,6 +46,8 @@ class TricklePublisher:
         self._seq = start or 0
         self._lock = asyncio.Lock()
         self._current: SegmentWriter | None = None
+        self._unanswered: set[SegmentWriter] = set()  # finished, and not known to be at the server
+        self._last: Exchange | None = None
         self._closed = False
 
     @property
@@ -120,6 +122,8 @@ class TricklePublisher:
         try:
             if self._current is not None:
                 await self._current.close()
+            for segment in tuple(self._unanswered):
+                await segment.close()
             if delete and linger > 0:
                 await asyncio.sleep(linger)
         finally:
@@ -133,8 +137,9 @@ class TricklePublisher:
     async def abort(self) -> None:
         """Let go of the channel at once: the open segment is broken off, nothing is deleted."""
         self._closed = True
-        if self._current is not None:
-            await self._current.abort()
+        for segment in (self._current, *self._unanswered):
+            if segment is not None:
+                await segment.abort()
         await self._endpoint.aclose()
 
     async def __aenter__(self) -> TricklePublisher:
@@ -184,172 +189,3 @@ class TricklePublisher:
             return ChannelClosed(f"Writing {where}: the channel was closed.")
         retryable = outcome in (Outcome.SWALLOWED, Outcome.BROKEN)
         return TrickleError(f"Writing {where}: {outcome.value} (status {status}).", retryable=retryable)
-
-
-class SegmentWriter:
-    """One segment being written; `TricklePublisher.segment` makes it.
-
-    Its POST begins with the first byte: a segment into which nothing is written takes no number.
-    Leaving the context by an exception breaks the segment off.
-    """
-
-    def __init__(self, publisher: TricklePublisher) -> None:
-        self._publisher = publisher
-        self.seq: int = publisher.seq
-        self._numbered = False
-        self._pieces: list[bytes] = []
-        self._waiting = 0  # bytes in `_pieces`
-        self._sent = 0
-        self._flushing: asyncio.Handle | None = None
-        self._exchange: Exchange | None = None
-        self._closed = False
-
-    async def write(self, data: bytes) -> None:
-        """Append bytes; returns when they are on their way, or when less than 64 KiB wait for the connection.
-
-        What is written in one turn of the event loop travels together.
-
-        Raises:
-            ChannelNotFound: There is no such channel.
-            ChannelClosed: The channel ended.
-            TrickleError: The segment is lost; with `retryable` the next one may succeed.
-        """
-        if self._closed:
-            raise TrickleError(f"Segment {self.seq} of {self._publisher.url} is closed.")
-        if not data:
-            return
-        if not self._numbered:
-            await self._begin()
-        exchange = self._exchange
-        if exchange is not None and (exchange.status or exchange.error):
-            await self._settle(complete=False)
-        self._pieces.append(data if type(data) is bytes else bytes(data))
-        self._waiting += len(data)
-        if self._waiting >= _GATHER:
-            self._flush()
-            await self._drain()
-        elif self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
-
-    async def close(self) -> None:
-        """End the segment and wait for the server's answer. Raises as `write` does."""
-        if self._closed:
-            return
-        if not self._numbered:
-            self._release()
-            return
-        exchange = self._exchange
-        complete = exchange is None or not (exchange.status or exchange.error)
-        if complete:
-            self._flush(last=True)
-        try:
-            await self._settle(complete=complete)
-        except asyncio.CancelledError:
-            await self.abort()
-            raise
-
-    async def abort(self) -> None:
-        """Break the segment off. Its readers wait until the next segment comes, which resets it."""
-        if self._closed:
-            return
-        self._release()
-        exchange = self._exchange
-        if exchange is not None and not exchange.complete:
-            self._publisher._state.on_break(self.seq, sent=self._sent > 0)
-            exchange.close()
-
-    async def send(self, data: bytes) -> None:
-        """Write the whole segment and close it."""
-        try:
-            if not self._numbered:
-                await self._begin()
-            self._pieces.append(data if type(data) is bytes else bytes(data))
-            self._waiting += len(data)
-        except BaseException:
-            await self.abort()
-            raise
-        await self.close()
-
-    async def __aenter__(self) -> SegmentWriter:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
-        if kind is None:
-            await self.close()
-        else:
-            await self.abort()
-
-    async def _begin(self) -> None:
-        try:
-            self.seq = await self._publisher._number()
-        except BaseException:
-            self._release()
-            raise
-        self._numbered = True
-
-    def _flush(self, *, last: bool = False) -> None:
-        """Give what was written to the connection: as one chunk, or as the whole body of a small segment."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._flushing = None
-        pieces, size, publisher = self._pieces, self._waiting, self._publisher
-        self._pieces, self._waiting = [], 0
-        self._sent += size
-        if self._exchange is None and last:
-            self._exchange = publisher._endpoint.start(
-                "POST", f"/{self.seq}", publisher._state.headers(publisher.mime_type), b"".join(pieces)
-            )
-            return
-        framed = pieces
-        if size:
-            framed = [b"%x\r\n" % size, *pieces, b"\r\n0\r\n\r\n" if last else b"\r\n"]
-        elif last:
-            framed = [b"0\r\n\r\n"]
-        if self._exchange is None:
-            headers = publisher._state.headers(publisher.mime_type)
-            self._exchange = publisher._endpoint.upload(f"/{self.seq}", headers, b"".join(framed))
-        else:
-            if last:
-                self._exchange.end()
-            self._exchange.write(b"".join(framed))
-
-    async def _drain(self) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        await exchange.drain()
-        if exchange.status or exchange.error:
-            await self._settle(complete=False)
-
-    async def _settle(self, *, complete: bool) -> None:
-        """Take the server's answer, and raise what it means for the segment.
-
-        Args:
-            complete: Whether the body had been sent to its end before the answer came.
-        """
-        exchange, publisher = self._exchange, self._publisher
-        assert exchange is not None
-        try:
-            await exchange.answer()
-            if complete:
-                await exchange.finish()
-        except BROKEN as error:
-            self._release()
-            publisher._state.on_break(self.seq, sent=not is_refused(error))
-            raise connection_error("POST", f"{publisher.url}/{self.seq}", error) from error
-        exchange.close()
-        self._release()
-        outcome = publisher._state.on_answer(
-            self.seq, exchange.status, exchange.headers, sent=self._sent, complete=complete
-        )
-        if outcome is not Outcome.DONE:
-            raise publisher._error(outcome, self.seq, exchange.status)
-        if not complete:
-            raise TrickleError(f"Segment {self.seq} of {publisher.url} ended early.")
-
-    def _release(self) -> None:
-        self._closed = True
-        if self._flushing is not None:
-            self._flushing.cancel()
-            self._flushing = None
-        if self._publisher._current is self:
-            self._publisher._current = None
