@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from ._exchange import Exchange
 from ._wire import BROKEN, Endpoint, connection_error
-from .errors import ChannelClosed, ChannelNotFound, TrickleError
-from .protocol import EXPECT_CONTENT, Outcome, WriterState, backoff
-from .segment_writer import SegmentWriter
+from .errors import ChannelNotFound, TrickleError
+from .protocol import EXPECT_CONTENT, backoff
+from .segment_writer import Line, SegmentWriter
 from .transport import Transport
 
 __all__ = ["TricklePublisher"]
@@ -39,21 +38,16 @@ class TricklePublisher:
         mime_type: str = "application/octet-stream",
         start: int | None = None,
     ) -> None:
-        self._endpoint = Endpoint(url, transport)
-        self.url: str = self._endpoint.url
+        self._line = Line(Endpoint(url, transport), mime_type, start)
+        self.url: str = self._line.url
         self.mime_type = mime_type
-        self._state = WriterState(start)
-        self._seq = start or 0
         self._lock = asyncio.Lock()
-        self._current: SegmentWriter | None = None
-        self._unanswered: set[SegmentWriter] = set()  # finished, and not known to be at the server
-        self._last: Exchange | None = None
         self._closed = False
 
     @property
     def seq(self) -> int:
         """The number of the next segment (0 while the server was not asked)."""
-        return self._seq if self._state.seq is None else self._state.seq
+        return self._line.seq
 
     async def create(self) -> None:
         """Make the channel at a server which lets clients do that; an orchestrator only says if it exists.
@@ -74,12 +68,11 @@ class TricklePublisher:
         """
         if self._closed:
             raise TrickleError(f"The publisher of {self.url} is closed.")
-        if self._current is not None:
+        if self._line.current is not None:
             raise TrickleError(
-                f"Segment {self._current.seq} of {self.url} is still open; close it before the next one."
+                f"Segment {self._line.current.seq} of {self.url} is still open; close it before the next one."
             )
-        self._current = SegmentWriter(self)
-        return self._current
+        return SegmentWriter(self._line)
 
     async def write(self, data: bytes) -> None:
         """Write one whole segment and wait until the server has it. Empty data writes nothing.
@@ -120,9 +113,7 @@ class TricklePublisher:
         if self._closed:
             return
         try:
-            if self._current is not None:
-                await self._current.close()
-            for segment in tuple(self._unanswered):
+            for segment in self._line.open():
                 await segment.close()
             if delete and linger > 0:
                 await asyncio.sleep(linger)
@@ -132,22 +123,21 @@ class TricklePublisher:
                 if delete:
                     await self._delete()
             finally:
-                await self._endpoint.aclose()
+                await self._line.endpoint.aclose()
 
     async def abort(self) -> None:
         """Let go of the channel at once: the open segment is broken off, nothing is deleted."""
         self._closed = True
-        for segment in (self._current, *self._unanswered):
-            if segment is not None:
-                await segment.abort()
-        await self._endpoint.aclose()
+        for segment in self._line.open():
+            await segment.abort()
+        await self._line.endpoint.aclose()
 
     async def __aenter__(self) -> TricklePublisher:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
-        if kind is not None and self._current is not None:
-            await self._current.abort()
+        if kind is not None and self._line.current is not None:
+            await self._line.current.abort()
         await self.close()
 
     async def _delete(self) -> None:
@@ -159,33 +149,9 @@ class TricklePublisher:
             _logger.debug("DELETE %s: %d", self.url, status)
 
     async def _simple(self, method: str, headers: dict[str, str] | None = None) -> int:
-        exchange = self._endpoint.start(method, "", headers, b"" if method == "POST" else None)
+        exchange = self._line.endpoint.start(method, "", headers, b"" if method == "POST" else None)
         try:
             await exchange.finish()
         except BROKEN as error:
             raise connection_error(method, self.url, error) from error
         return exchange.status
-
-    async def _number(self) -> int:
-        """The number of the segment that begins now."""
-        if self._state.seq is None:
-            exchange = self._endpoint.start("GET", "/next")
-            try:
-                body = await exchange.finish()
-            except BROKEN as error:
-                raise connection_error("GET", f"{self.url}/next", error) from error
-            outcome = self._state.on_next(exchange.status, exchange.headers, body.decode("latin-1"))
-            if outcome is not Outcome.DONE:
-                raise self._error(outcome, "next", exchange.status)
-        assert self._state.seq is not None
-        self._seq = self._state.seq
-        return self._seq
-
-    def _error(self, outcome: Outcome, segment: int | str, status: int) -> TrickleError:
-        where = f"segment {segment} of {self.url}"
-        if outcome is Outcome.NOT_FOUND:
-            return ChannelNotFound(f"Writing {where}: there is no such channel; it is over, or never was.")
-        if outcome is Outcome.CLOSED:
-            return ChannelClosed(f"Writing {where}: the channel was closed.")
-        retryable = outcome in (Outcome.SWALLOWED, Outcome.BROKEN)
-        return TrickleError(f"Writing {where}: {outcome.value} (status {status}).", retryable=retryable)

@@ -1,21 +1,68 @@
-"""One segment being written: a POST whose body grows."""
+"""The segments of a channel being written: each a POST whose body grows."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
-from ._wire import BROKEN, connection_error, is_refused
-from .errors import TrickleError
-from .protocol import Outcome
+from ._exchange import Exchange
+from ._wire import BROKEN, Endpoint, connection_error, is_refused
+from .errors import ChannelClosed, ChannelNotFound, TrickleError
+from .protocol import Outcome, WriterState
 
-if TYPE_CHECKING:
-    from ._exchange import Exchange
-    from .publisher import TricklePublisher
-
-__all__ = ["SegmentWriter"]
+__all__ = ["Line", "SegmentWriter"]
 
 _GATHER = 64 * 1024  # bytes that go into one chunk, and that may wait for the connection
+
+
+class Line:
+    """What the segments of one writer have in common: where they go, and which number is next."""
+
+    def __init__(self, endpoint: Endpoint, mime_type: str, start: int | None) -> None:
+        self.endpoint = endpoint
+        self.url: str = endpoint.url
+        self.mime_type = mime_type
+        self.state = WriterState(start)
+        self.current: SegmentWriter | None = None
+        self.unanswered: set[SegmentWriter] = set()
+        """Segments that are finished, and not known to be at the server."""
+        self.last: Exchange | None = None
+        """The POST that was begun last."""
+        self._seq = start or 0
+
+    @property
+    def seq(self) -> int:
+        """The number of the next segment (0 while the server was not asked)."""
+        return self._seq if self.state.seq is None else self.state.seq
+
+    def open(self) -> list[SegmentWriter]:
+        """The segments that wait for something, in the order of their numbers."""
+        current = [] if self.current is None else [self.current]
+        return sorted({*self.unanswered, *current}, key=lambda segment: segment.seq)
+
+    async def number(self) -> int:
+        """The number of the segment that begins now. Raises `TrickleError`."""
+        if self.state.seq is None:
+            exchange = self.endpoint.start("GET", "/next")
+            try:
+                body = await exchange.finish()
+            except BROKEN as error:
+                raise connection_error("GET", f"{self.url}/next", error) from error
+            outcome = self.state.on_next(exchange.status, exchange.headers, body.decode("latin-1"))
+            if outcome is not Outcome.DONE:
+                raise self.error(outcome, "next", exchange.status)
+        assert self.state.seq is not None
+        self._seq = self.state.seq
+        return self._seq
+
+    def error(self, outcome: Outcome, segment: int | str, status: int) -> TrickleError:
+        """The error for what became of a segment."""
+        where = f"segment {segment} of {self.url}"
+        if outcome is Outcome.NOT_FOUND:
+            return ChannelNotFound(f"Writing {where}: there is no such channel; it is over, or never was.")
+        if outcome is Outcome.CLOSED:
+            return ChannelClosed(f"Writing {where}: the channel was closed.")
+        retryable = outcome in (Outcome.SWALLOWED, Outcome.BROKEN)
+        return TrickleError(f"Writing {where}: {outcome.value} (status {status}).", retryable=retryable)
 
 
 class SegmentWriter:
@@ -25,9 +72,10 @@ class SegmentWriter:
     Leaving the context by an exception breaks the segment off.
     """
 
-    def __init__(self, publisher: TricklePublisher) -> None:
-        self._publisher = publisher
-        self.seq: int = publisher.seq
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        line.current = self
+        self.seq: int = line.seq
         self._numbered = False
         self._pieces: list[bytes] = []
         self._waiting = 0  # bytes in `_pieces`
@@ -48,7 +96,7 @@ class SegmentWriter:
             TrickleError: The segment is lost; with `retryable` the next one may succeed.
         """
         if self._closed or self._finished:
-            raise TrickleError(f"Segment {self.seq} of {self._publisher.url} is closed.")
+            raise TrickleError(f"Segment {self.seq} of {self._line.url} is closed.")
         if not data:
             return
         if not self._numbered:
@@ -79,10 +127,10 @@ class SegmentWriter:
         if exchange is None or not (exchange.status or exchange.error):
             self._flush(last=True)
             self._finished = True
-            self._publisher._state.on_sent(self.seq)
-        self._publisher._unanswered.add(self)
-        if self._publisher._current is self:
-            self._publisher._current = None
+            self._line.state.on_sent(self.seq)
+        self._line.unanswered.add(self)
+        if self._line.current is self:
+            self._line.current = None
 
     async def close(self) -> None:
         """End the segment and wait for the server's answer. Raises as `write` does."""
@@ -102,7 +150,7 @@ class SegmentWriter:
         self._release()
         exchange = self._exchange
         if exchange is not None and not exchange.complete:
-            self._publisher._state.on_break(self.seq, sent=self._sent > 0)
+            self._line.state.on_break(self.seq, sent=self._sent > 0)
             exchange.close()
 
     async def send(self, data: bytes) -> None:
@@ -128,7 +176,7 @@ class SegmentWriter:
 
     async def _begin(self) -> None:
         try:
-            self.seq = await self._publisher._number()
+            self.seq = await self._line.number()
         except BaseException:
             self._release()
             raise
@@ -139,15 +187,13 @@ class SegmentWriter:
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        pieces, size, publisher = self._pieces, self._waiting, self._publisher
+        pieces, size, line = self._pieces, self._waiting, self._line
         self._pieces, self._waiting = [], 0
         self._sent += size
         if self._exchange is None and last:
-            headers, body = publisher._state.headers(publisher.mime_type), b"".join(pieces)
-            self._exchange = publisher._endpoint.start(
-                "POST", f"/{self.seq}", headers, body, after=publisher._last
-            )
-            publisher._last = self._exchange
+            headers, body = line.state.headers(line.mime_type), b"".join(pieces)
+            self._exchange = line.endpoint.start("POST", f"/{self.seq}", headers, body, after=line.last)
+            line.last = self._exchange
             return
         framed = pieces
         if size:
@@ -155,11 +201,9 @@ class SegmentWriter:
         elif last:
             framed = [b"0\r\n\r\n"]
         if self._exchange is None:
-            headers = publisher._state.headers(publisher.mime_type)
-            self._exchange = publisher._endpoint.upload(
-                f"/{self.seq}", headers, b"".join(framed), after=publisher._last
-            )
-            publisher._last = self._exchange
+            headers = line.state.headers(line.mime_type)
+            self._exchange = line.endpoint.upload(f"/{self.seq}", headers, b"".join(framed), after=line.last)
+            line.last = self._exchange
         else:
             if last:
                 self._exchange.end()
@@ -178,7 +222,7 @@ class SegmentWriter:
         Args:
             complete: Whether the body had been sent to its end before the answer came.
         """
-        exchange, publisher = self._exchange, self._publisher
+        exchange, line = self._exchange, self._line
         assert exchange is not None
         try:
             await exchange.answer()
@@ -186,23 +230,23 @@ class SegmentWriter:
                 await exchange.finish()
         except BROKEN as error:
             self._release()
-            publisher._state.on_break(self.seq, sent=not is_refused(error))
-            raise connection_error("POST", f"{publisher.url}/{self.seq}", error) from error
+            line.state.on_break(self.seq, sent=not is_refused(error))
+            raise connection_error("POST", f"{line.url}/{self.seq}", error) from error
         exchange.close()
         self._release()
-        outcome = publisher._state.on_answer(
+        outcome = line.state.on_answer(
             self.seq, exchange.status, exchange.headers, sent=self._sent, complete=complete
         )
         if outcome is not Outcome.DONE:
-            raise publisher._error(outcome, self.seq, exchange.status)
+            raise line.error(outcome, self.seq, exchange.status)
         if not complete:
-            raise TrickleError(f"Segment {self.seq} of {publisher.url} ended early.")
+            raise TrickleError(f"Segment {self.seq} of {line.url} ended early.")
 
     def _release(self) -> None:
         self._closed = True
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        self._publisher._unanswered.discard(self)
-        if self._publisher._current is self:
-            self._publisher._current = None
+        self._line.unanswered.discard(self)
+        if self._line.current is self:
+            self._line.current = None

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from ..errors import TrickleError
 from ..protocol import backoff
-from ..publisher import SegmentWriter, TricklePublisher
+from ..publisher import TricklePublisher
+from ..segment_writer import SegmentWriter
 from ..transport import Transport
 from .packets import CLOCK
 from .segments import Piece
@@ -44,6 +45,7 @@ class Sender:
         self._on_break = on_break
         self._segment: SegmentWriter | None = None
         self._segment_frames = 0
+        self._before: tuple[SegmentWriter, int] | None = None  # finished, not answered; and its frames
         self._broken = 0
 
     @property
@@ -54,9 +56,7 @@ class Sender:
     async def write(self, piece: Piece) -> None:
         """Write a piece. Raises `TrickleError` when going on with the next segment is of no use."""
         if piece.begins:
-            await self.end_segment()
-            if self._segment is None:
-                self._segment, self._segment_frames = self._publisher.segment(), 0
+            await self._next_segment()
         frames = piece.frames + piece.audio_frames
         if self._segment is None:  # the rest of a segment that broke
             self.lost += frames
@@ -64,8 +64,9 @@ class Sender:
         try:
             await self._segment.write(piece.data)
         except TrickleError as error:
-            self.lost += frames
-            await self._survive(error)
+            segment, self._segment = self._segment, None
+            await segment.abort()
+            await self._survive(error, frames + self._segment_frames)
             return
         self.last_written_at = time.monotonic()
         self._segment_frames += frames
@@ -80,19 +81,16 @@ class Sender:
 
     async def end_segment(self) -> None:
         """Finish the present segment, and wait for the server's answer. Raises as `write` does."""
-        if self._segment is None:
-            return
-        try:
-            await self._segment.close()
-        except TrickleError as error:
-            await self._survive(error)
-        else:
-            self._segment, self._broken = None, 0
+        self._finish()
+        await self._confirm()
 
     async def abort_segment(self) -> None:
-        """Break the present segment off."""
+        """Break the present segment off, and don't wait for the answer to the one before."""
         segment, self._segment = self._segment, None
         if segment is not None:
+            await segment.abort()
+        if self._before is not None:
+            (segment, _), self._before = self._before, None
             await segment.abort()
 
     async def close(self, *, delete: bool) -> None:
@@ -103,14 +101,37 @@ class Sender:
         """Let go of the channel at once."""
         await self._publisher.abort()
 
-    async def _survive(self, error: TrickleError) -> None:
+    async def _next_segment(self) -> None:
+        """Go on with the next segment at once: the answer to this one is awaited at that one's end."""
+        await self._confirm()
+        self._finish()
+        self._segment, self._segment_frames = self._publisher.segment(), 0
+
+    def _finish(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.finish()
+            self._before = segment, self._segment_frames
+
+    async def _confirm(self) -> None:
+        """Wait for the answer to the segment before."""
+        if self._before is None:
+            return
+        (segment, frames), self._before = self._before, None
+        try:
+            await segment.close()
+        except TrickleError as error:
+            await self._survive(error, frames)
+        else:
+            self._broken = 0
+
+    async def _survive(self, error: TrickleError, frames: int) -> None:
         """A segment was lost: go on with the next one, which begins where decoding can begin."""
-        await self.abort_segment()
         self._broken += 1
         if not error.retryable or self._broken > _MAX_BROKEN:
             raise error
-        self.lost += self._segment_frames
-        self._segment_frames = 0
-        self._on_break()
+        self.lost += frames
+        if self._segment is None:
+            self._on_break()
         _logger.debug("a segment of %s was lost: %s", self.url, error)
         await asyncio.sleep(backoff(self._broken))
