@@ -31,13 +31,15 @@ class Normalizer:
         pid: The number for `Packet.pid`; the stream's index when absent.
 
     Raises:
-        MediaError: It is neither video nor audio, or AAC of a kind that ADTS can't say.
+        MediaError: It is neither video nor audio, or of an unknown codec, or AAC that ADTS can't say.
     """
 
     def __init__(self, stream: Any, *, pid: int | None = None) -> None:
         if stream.type not in ("video", "audio"):
             raise MediaError(f"A stream of {stream.type} can't be sent; only video and audio can.")
         context = stream.codec_context
+        if context is None or context.codec is None:
+            raise MediaError(f"A stream of {stream.type} is in a codec that this PyAV doesn't know.")
         self._kind = stream.type
         self._codec: str = context.codec.canonical_name
         self._pid = stream.index if pid is None else pid

@@ -6,7 +6,7 @@ from ..packets import Packet
 from .audio import AUDIO_CODECS, AudioFramer
 from .clock import Clock
 from .pes import Pes, PesAssembler
-from .tables import SectionReader, Stream, parse_pat, parse_pmt
+from .tables import SectionReader, Stream, pack_section, parse_pat, parse_pmt
 from .ts import PLAIN, PLAIN_MASK, TSPacket, TSSplitter, parse
 from .units import Framer, Unit
 from .video import VIDEO_CODECS, VideoFramer
@@ -32,7 +32,8 @@ class Demuxer:
         self._tables: dict[int, SectionReader] = {_PAT_PID: SectionReader()}
         self._programmes: dict[int, dict[int, Stream]] = {}  # what each PMT says, by its PID
         self._tracks: dict[int, _Track] = {}
-        self._clock = Clock()
+        self.clock: Clock = Clock()
+        """What its times are unwrapped with."""
         self._lost = 0  # by tracks that are gone
 
     @property
@@ -82,6 +83,10 @@ class Demuxer:
             track.assembler.drop()
             track.assembler.expect_restart()
 
+    def tables(self) -> bytes:
+        """The newest tables, as packets."""
+        return b"".join(pack_section(pid, reader.last) for pid, reader in self._tables.items() if reader.last)
+
     def _table(self, ts: TSPacket) -> list[Packet]:
         """Take a packet of a table; return what streams that are no more had left."""
         packets: list[Packet] = []
@@ -112,7 +117,7 @@ class Demuxer:
                 packets += track.flush()
                 self._lost += track.lost
         for pid, stream in self.streams.items():
-            tracks.setdefault(pid, _Track(pid, stream, self._clock))
+            tracks.setdefault(pid, _Track(pid, stream, self.clock))
         self._tracks = tracks
         return packets
 

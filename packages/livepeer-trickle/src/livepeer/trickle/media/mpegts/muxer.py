@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from ...errors import MediaError
 from ..packets import WRAP
-from .tables import build_pat, build_pmt
+from .tables import build_pat, build_pmt, pack_section
 from .ts import PACKET_SIZE
 
 __all__ = ["Muxer"]
@@ -169,13 +169,14 @@ class _Stream:
         # Packets without an adaptation field, by counter, twice over so that any 16 in a row are a slice.
         self._headers = [bytes((0x47, *address, 0x10 | counter)) for counter in range(16)] * 2
         self._address = address
+        self._pid = pid
         self._counter = 0
 
     def section(self, section: bytes) -> bytes:
         """A table, in packets that are filled up behind it."""
-        data = b"\x00" + section
-        data += b"\xff" * (-len(data) % _ROOM)
-        return self._first(data[:_ROOM], b"", 0) + self._rest(data, _ROOM, len(data))
+        packets = pack_section(self._pid, section, self._counter)
+        self._counter = (self._counter + len(packets) // PACKET_SIZE) % 16
+        return packets
 
     def pes(self, data: bytes, pts: int, dts: int, fields: bytes) -> bytes:
         """A PES packet. `fields` is what the first packet's adaptation field has to say."""

@@ -6,10 +6,19 @@ import struct
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-__all__ = ["SectionReader", "Stream", "build_pat", "build_pmt", "parse_pat", "parse_pmt"]
+__all__ = [
+    "SectionReader",
+    "Stream",
+    "build_pat",
+    "build_pmt",
+    "pack_section",
+    "parse_pat",
+    "parse_pmt",
+]
 
 _PAT, _PMT = 0x00, 0x02
-_CODECS: dict[int, tuple[Literal["video", "audio"], str]] = {
+_Kind = Literal["video", "audio"]
+_CODECS: dict[int, tuple[_Kind, str]] = {  # by stream type
     0x01: ("video", "mpeg1video"),
     0x02: ("video", "mpeg2video"),
     0x03: ("audio", "mp3"),
@@ -18,15 +27,43 @@ _CODECS: dict[int, tuple[Literal["video", "audio"], str]] = {
     0x10: ("video", "mpeg4"),
     0x11: ("audio", "aac_latm"),
     0x1B: ("video", "h264"),
+    0x21: ("video", "jpeg2000"),
     0x24: ("video", "hevc"),
+    0x33: ("video", "vvc"),
+    0x42: ("video", "cavs"),
     0x81: ("audio", "ac3"),
+    0x82: ("audio", "dts"),
+    0x83: ("audio", "truehd"),
+    0x87: ("audio", "eac3"),
+    0xD1: ("video", "dirac"),
+    0xEA: ("video", "vc1"),
+}
+_PRIVATE = 0x06  # a stream type that says nothing: descriptors do
+_DESCRIPTORS: dict[int, tuple[_Kind, str]] = {
+    0x6A: ("audio", "ac3"),
+    0x7A: ("audio", "eac3"),
+    0x7B: ("audio", "dts"),
+}
+_REGISTRATION = 0x05
+_REGISTERED: dict[bytes, tuple[_Kind, str]] = {
+    b"AC-3": ("audio", "ac3"),
+    b"AV01": ("video", "av1"),
+    b"BSSD": ("audio", "s302m"),
+    b"DTS1": ("audio", "dts"),
+    b"DTS2": ("audio", "dts"),
+    b"DTS3": ("audio", "dts"),
+    b"EAC3": ("audio", "eac3"),
+    b"HEVC": ("video", "hevc"),
+    b"Opus": ("audio", "opus"),
+    b"VC-1": ("video", "vc1"),
+    b"drac": ("video", "dirac"),
 }
 
 
 class Stream(NamedTuple):
     """An elementary stream that the PMT names."""
 
-    kind: Literal["video", "audio"]
+    kind: _Kind
     codec: str
 
 
@@ -35,7 +72,8 @@ class SectionReader:
 
     def __init__(self) -> None:
         self._data = b""
-        self._last = b""
+        self.last: bytes = b""
+        """The newest section."""
 
     def feed(self, payload: bytes, *, start: bool) -> list[bytes]:
         """Take the next payload of the table's stream; return complete sections."""
@@ -63,8 +101,9 @@ class SectionReader:
             if len(self._data) < size:
                 return sections
             section, self._data = self._data[:size], self._data[size:]
-            if section != self._last and _crc(section) == 0:
-                self._last = section
+            is_now = len(section) > 5 and section[5] & 1  # and not what comes later
+            if is_now and section != self.last and _crc(section) == 0:
+                self.last = section
                 sections.append(section)
         if self._data[:1] == b"\xff":
             self._data = b""
@@ -74,7 +113,7 @@ class SectionReader:
 def parse_pat(section: bytes) -> set[int]:
     """The PIDs of the PMTs that a PAT names."""
     pids = set()
-    if section[0] == _PAT:
+    if section[0] == _PAT and len(section) > 8:
         for position in range(8, len(section) - 7, 4):
             program = section[position] << 8 | section[position + 1]
             if program:  # 0 is the network's own table
@@ -94,12 +133,24 @@ def parse_pmt(section: bytes) -> dict[int, Stream]:
         pid = (section[position + 1] & 0x1F) << 8 | section[position + 2]
         size = (section[position + 3] & 0x0F) << 8 | section[position + 4]
         descriptors = section[position + 5 : position + 5 + size]
-        if kind in _CODECS:
-            streams[pid] = Stream(*_CODECS[kind])
-        elif kind == 0x06 and b"\x05\x04Opus" in descriptors:
-            streams[pid] = Stream("audio", "opus")
+        known = _described(descriptors) if kind == _PRIVATE else _CODECS.get(kind)
+        if known is not None:
+            streams[pid] = Stream(*known)
         position += 5 + size
     return streams
+
+
+def _described(descriptors: bytes) -> tuple[_Kind, str] | None:
+    """What a private stream's descriptors say that it is."""
+    position = 0
+    while position + 2 <= len(descriptors):
+        tag, size = descriptors[position], descriptors[position + 1]
+        if tag in _DESCRIPTORS:
+            return _DESCRIPTORS[tag]
+        if tag == _REGISTRATION:
+            return _REGISTERED.get(descriptors[position + 2 : position + 6])
+        position += 2 + size
+    return None
 
 
 def build_pat(pmt_pid: int) -> bytes:
@@ -113,6 +164,18 @@ def build_pmt(streams: Iterable[tuple[int, int, bytes]], *, clock: int, version:
     for pid, stream_type, descriptors in streams:
         body += struct.pack(">BHH", stream_type, 0xE000 | pid, 0xF000 | len(descriptors)) + descriptors
     return _build(_PMT, version, body)
+
+
+def pack_section(pid: int, section: bytes, counter: int = 0) -> bytes:
+    """A section as packets of this PID, filled up behind it, whose first has this counter."""
+    data = b"\x00" + section
+    data += b"\xff" * (-len(data) % 184)
+    packets = []
+    for begin in range(0, len(data), 184):
+        high = pid >> 8 | (0 if begin else 0x40)
+        packets.append(bytes((0x47, high, pid & 0xFF, 0x10 | counter % 16)) + data[begin : begin + 184])
+        counter += 1
+    return b"".join(packets)
 
 
 def _build(table: int, version: int, body: bytes) -> bytes:
