@@ -15,7 +15,7 @@ np = pytest.importorskip("numpy")
 
 from livepeer.trickle.media.decoding import VideoDecoder  # noqa: E402
 from livepeer.trickle.media.encoding import VideoEncoder  # noqa: E402
-from livepeer.trickle.media.mpegts import Demuxer  # noqa: E402
+from livepeer.trickle.media.mpegts import Demuxer, Muxer  # noqa: E402
 from livepeer.trickle.media.mpegts.tables import SectionReader, parse_pat, parse_pmt  # noqa: E402
 from livepeer.trickle.media.mpegts.ts import TSSplitter  # noqa: E402
 from livepeer.trickle.media.packets import WRAP, Packet  # noqa: E402
@@ -106,17 +106,19 @@ def test_a_frame_is_out_as_soon_as_its_bytes_are(lengths: bool) -> None:
 
 def test_our_encoder_brings_every_frame_at_once_and_keeps_times() -> None:
     encoder = VideoEncoder("libx264", fps=30, gop=0.2, bitrate=None, options=None)
-    demuxer = Demuxer()
+    muxer, demuxer = Muxer(), Demuxer()
+    pid = muxer.add_stream("video", "h264")
+    demuxer.feed(muxer.tables())
     ticks = [WRAP - 9000 + n * 3001 for n in range(20)]  # over the wrap of the 33 bits
     got = []
     for tick in ticks:
         frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), tick % 251, np.uint8), "rgb24")
-        (chunk,) = encoder.encode(frame, tick)
-        (packet,) = demuxer.feed(chunk.data)
-        assert packet.is_keyframe == chunk.is_keyframe
+        (made,) = encoder.encode(frame, tick)
+        assert made.pts is not None
+        (packet,) = demuxer.feed(muxer.write(pid, made.data, pts=made.pts, is_keyframe=made.is_keyframe))
+        assert packet.is_keyframe == made.is_keyframe
         got.append(packet.pts)
     assert encoder.finish() == []
-    encoder.close()
     assert got == ticks
 
 

@@ -41,18 +41,18 @@ class Normalizer:
         if context is None or context.codec is None:
             raise MediaError(f"A stream of {stream.type} is in a codec that this PyAV doesn't know.")
         self._kind = stream.type
-        self._codec: str = context.codec.canonical_name
-        self._pid = stream.index if pid is None else pid
-        self._extradata = b"" if self._codec in _SELF_CONTAINED else bytes(context.extradata or b"")
+        self.codec: str = context.codec.canonical_name
+        self.pid: int = stream.index if pid is None else pid
+        self._extradata = b"" if self.codec in _SELF_CONTAINED else bytes(context.extradata or b"")
         self._filter: Any = None
         self._header: Callable[[bytes], bytes] | None = None
         self._parameter_sets = b""
         extradata = bytes(context.extradata or b"")
-        if self._codec in _FILTERS and extradata[:1] == b"\x01":
-            self._filter = BitStreamFilterContext(_FILTERS[self._codec], stream)
-            if self._codec == "h264":
+        if self.codec in _FILTERS and extradata[:1] == b"\x01":
+            self._filter = BitStreamFilterContext(_FILTERS[self.codec], stream)
+            if self.codec == "h264":
                 self._parameter_sets = _avc_parameter_sets(extradata)
-        elif self._codec == "aac" and extradata:
+        elif self.codec == "aac" and extradata:
             self._header = adts(extradata)
 
     def convert(self, packet: Any) -> list[Packet]:
@@ -69,7 +69,7 @@ class Normalizer:
         try:
             return [self._packet(done, time_base) for done in self._filter.filter(packet)]
         except av.error.FFmpegError as error:
-            raise MediaError(f"A packet of {self._codec} can't be converted: {error}.") from error
+            raise MediaError(f"A packet of {self.codec} can't be converted: {error}.") from error
 
     def _packet(self, packet: Any, time_base: Any = None) -> Packet:
         data, is_keyframe = bytes(packet), self._kind == "audio" or packet.is_keyframe
@@ -81,12 +81,12 @@ class Normalizer:
         base = packet.time_base or time_base
         return Packet(
             self._kind,
-            self._codec,
+            self.codec,
             data,
             _ticks(packet.pts, base),
             _ticks(packet.dts, base),
             is_keyframe,
-            pid=self._pid,
+            pid=self.pid,
             extradata=self._extradata,
         )
 

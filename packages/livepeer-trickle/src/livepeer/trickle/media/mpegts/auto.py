@@ -7,6 +7,7 @@ from ..packets import Packet
 from .containers import SHORTEST, Container, container_of
 from .demuxer import Demuxer
 from .fallback import FallbackDemuxer
+from .tables import Stream
 
 __all__ = ["AutoDemuxer"]
 
@@ -42,6 +43,13 @@ class AutoDemuxer:
     def error(self) -> MediaError | None:
         """Why nothing can come of these bytes; None while something may."""
         return self._other.error if self._other is not None else None
+
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The pictures and sound that come, by `Packet.pid`."""
+        if self._other is not None:
+            return self._other.streams
+        return self._demuxer.streams | (self._beside.streams if self._beside is not None else {})
 
     @property
     def skipped(self) -> int:

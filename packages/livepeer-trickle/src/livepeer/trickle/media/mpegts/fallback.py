@@ -20,6 +20,7 @@ from ...errors import MediaError
 from ..bitstream import Normalizer
 from ..packets import WRAP, Packet
 from .clock import Clock
+from .tables import Stream
 
 __all__ = ["FallbackDemuxer"]
 
@@ -59,6 +60,11 @@ class FallbackDemuxer:
     def error(self) -> MediaError | None:
         """Why libavformat gave up; None while it hasn't."""
         return self._reading.error
+
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The pictures and sound that it brings, by `Packet.pid`."""
+        return self._reading.streams
 
     @property
     def lost(self) -> int:
@@ -146,6 +152,7 @@ class _Reading:
         self, pipe: _Pipe, format: str | None, wanted: Callable[[int], bool] | None, clock: Clock | None
     ) -> None:
         self.error: MediaError | None = None
+        self.streams: dict[int, Stream] = {}
         self.lost = 0
         self.gaps = 0
         self._pipe = pipe
@@ -189,6 +196,7 @@ class _Reading:
             if normalizer is None:
                 normalizer = Normalizer(stream, pid=stream.id if is_ts else None)
                 self._normalizers[stream.index] = normalizer
+                self.streams = self.streams | {normalizer.pid: Stream(stream.type, normalizer.codec)}
             packets = normalizer.convert(raw)
         except MediaError as error:
             _logger.debug("a packet was left out: %s", error)
