@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from livepeer.runner import _host, _stream
+from livepeer.runner import LivePipeline, RunningServer, _host, _stream, running
 from livepeer.trickle import TrickleServer
 
 SECRET = "orchestrator-secret"
@@ -38,6 +39,30 @@ async def orchestrator() -> AsyncIterator[Orchestrator]:
         yield made
     finally:
         await made.stop()
+
+
+Live = Callable[..., contextlib.AbstractAsyncContextManager[tuple[RunningServer, dict[str, Any]]]]
+
+
+@pytest.fixture
+def live(orchestrator: Orchestrator, http: aiohttp.ClientSession) -> Live:
+    """A pipeline that is served, and a session of it: ``async with live(pipeline, **params)``."""
+
+    @contextlib.asynccontextmanager
+    async def start(
+        pipeline: LivePipeline, *, idle_timeout: float | None = 60, **params: Any
+    ) -> AsyncIterator[tuple[RunningServer, dict[str, Any]]]:
+        async with running(
+            pipeline, orch_url=orchestrator.url, secret=orchestrator.secret, idle_timeout=idle_timeout
+        ) as server:
+            runner_id = await server.registered()
+            async with http.post(f"{orchestrator.url}/apps/{runner_id}/session") as response:
+                session = await response.json()
+            async with http.post(f"{session['app_url']}/live", json={"params": params}) as response:
+                assert response.status == 200, await response.text()
+                yield server, session | await response.json()
+
+    return start
 
 
 class Orchestrator:

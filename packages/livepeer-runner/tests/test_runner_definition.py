@@ -102,7 +102,8 @@ def test_mistakes_are_refused_when_the_class_is_defined(body: str, says: str) ->
         ("def process_video(self): ...", "1 argument"),
         ("def process_video(self, frame, more): ...", "1 argument"),
         ("def process_video(self, frame): yield frame", "generator"),
-        ("def process_audio(self, frame): ...", "video only"),
+        ("def process_audio(self): ...", "1 argument"),
+        ("process_audio = 3", "is a int"),
         ("def process_video(self, frame): ...\n def setup(self, x): ...", "0 argument"),
     ],
 )

@@ -237,4 +237,4 @@ class Emits(LivePipeline):
 def test_events_need_a_session() -> None:
     with pytest.raises(ConfigurationError, match="inside a session"):
         Emits().emit_event({})
-    assert (Emits.has_data(), Remote.has_data(), Remote.has_video()) == (False, True, False)
+    assert (Emits.has_data(), Remote.has_data(), Remote.has_media()) == (False, True, False)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
-from livepeer.runner import LivePipeline, RunningServer, running
+from livepeer.runner import LivePipeline
 from livepeer.trickle import ChannelReader, ChannelWriter
 
 numpy = pytest.importorskip("numpy")
@@ -52,19 +50,6 @@ class AsyncFilter(LivePipeline):
         return frame.replace(255 - frame.array)
 
 
-@contextlib.asynccontextmanager
-async def live(
-    orchestrator: Any, http: aiohttp.ClientSession, pipeline: LivePipeline, **params: Any
-) -> AsyncIterator[tuple[RunningServer, dict[str, Any]]]:
-    async with running(pipeline, orch_url=orchestrator.url, secret=orchestrator.secret) as server:
-        runner_id = await server.registered()
-        async with http.post(f"{orchestrator.url}/apps/{runner_id}/session") as response:
-            session = await response.json()
-        async with http.post(f"{session['app_url']}/live", json={"params": params}) as response:
-            assert response.status == 200, await response.text()
-            yield server, session | await response.json()
-
-
 async def send(url: str, timestamps: list[float], value: int = 40) -> None:
     async with MediaPublish(url, fps=30) as media_in:
         for timestamp in timestamps:
@@ -85,10 +70,10 @@ def times(count: int, first: float = 0.0) -> list[float]:
 @pytest.mark.parametrize("pipeline", [Filter(), AsyncFilter()])
 @pytest.mark.parametrize("effect", ["invert", "array"])
 async def test_every_frame_comes_back_changed_with_its_timestamp(
-    orchestrator: Any, http: aiohttp.ClientSession, pipeline: LivePipeline, effect: str
+    orchestrator: Any, live: Any, pipeline: LivePipeline, effect: str
 ) -> None:
     sent = times(75, first=12.5)
-    async with live(orchestrator, http, pipeline, effect=effect) as (server, session):
+    async with live(pipeline, effect=effect) as (server, session):
         reading = asyncio.create_task(receive(session["subscribe_url"]))
         await send(session["publish_url"], sent)
         frames = await asyncio.wait_for(reading, 20)
@@ -100,9 +85,9 @@ async def test_every_frame_comes_back_changed_with_its_timestamp(
                 await asyncio.sleep(0.01)
 
 
-async def test_parameters_change_the_picture_midway(orchestrator: Any, http: aiohttp.ClientSession) -> None:
+async def test_parameters_change_the_picture_midway(live: Any) -> None:
     async with (
-        live(orchestrator, http, Filter()) as (_, session),
+        live(Filter()) as (_, session),
         ChannelReader(session["events_url"]) as events,
         MediaOutput(session["subscribe_url"]) as media_out,
     ):
@@ -121,10 +106,8 @@ async def test_parameters_change_the_picture_midway(orchestrator: Any, http: aio
         assert [frame async for frame in frames] == []
 
 
-async def test_a_frame_that_fails_is_left_out_and_told(
-    orchestrator: Any, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with live(orchestrator, http, Filter(), effect="odd") as (_, session):
+async def test_a_frame_that_fails_is_left_out_and_told(live: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with live(Filter(), effect="odd") as (_, session):
         reading = asyncio.create_task(receive(session["subscribe_url"]))
         listening = asyncio.create_task(_all(session["events_url"]))
         await send(session["publish_url"], times(20))
@@ -138,10 +121,8 @@ async def test_a_frame_that_fails_is_left_out_and_told(
 
 
 @pytest.mark.parametrize("effect", ["fail", "bad"])
-async def test_a_stream_that_only_fails_is_ended(
-    orchestrator: Any, http: aiohttp.ClientSession, effect: str
-) -> None:
-    async with live(orchestrator, http, Filter(), effect=effect) as (_, session):
+async def test_a_stream_that_only_fails_is_ended(orchestrator: Any, live: Any, effect: str) -> None:
+    async with live(Filter(), effect=effect) as (_, session):
         reading = asyncio.create_task(_all(session["events_url"]))
         media_in = MediaPublish(session["publish_url"], fps=30)
         picture = numpy.zeros((HEIGHT, WIDTH, 3), numpy.uint8)
@@ -154,8 +135,8 @@ async def test_a_stream_that_only_fails_is_ended(
         await orchestrator.until(lambda: orchestrator.stopped == [session["session_id"]])
 
 
-async def test_what_is_no_video_ends_the_stream(orchestrator: Any, http: aiohttp.ClientSession) -> None:
-    async with live(orchestrator, http, Filter()) as (_, session):
+async def test_what_is_no_video_ends_the_stream(live: Any, http: aiohttp.ClientSession) -> None:
+    async with live(Filter()) as (_, session):
         reading = asyncio.create_task(_all(session["events_url"]))
         async with http.post(f"{session['publish_url']}/0", data=b"no video" * 1000) as response:
             assert response.status == 200
@@ -171,8 +152,8 @@ async def _all(url: str) -> list[Any]:
         return [message async for message in reader]
 
 
-async def test_a_released_session_ends_at_once(orchestrator: Any, http: aiohttp.ClientSession) -> None:
-    async with live(orchestrator, http, Filter()) as (server, session):
+async def test_a_released_session_ends_at_once(orchestrator: Any, live: Any) -> None:
+    async with live(Filter()) as (server, session):
         media_in = MediaPublish(session["publish_url"], fps=30)
         await media_in.write_frame(numpy.zeros((HEIGHT, WIDTH, 3), numpy.uint8))
         orchestrator.release(session["session_id"])

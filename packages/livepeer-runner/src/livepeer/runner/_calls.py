@@ -75,7 +75,7 @@ async def _run(pipeline: Pipeline, request: Request, body: bytes, place: Lease) 
     signature, run = pipeline.signature(), pipeline.run
     kind, query = request.headers.get("content-type"), request.query_params.multi_items()
     if len(body) > _LARGE or signature.decodes_images:
-        arguments = await place.worker.call(signature.bind, body, kind, query)
+        arguments = await place.worker.submit(signature.bind, body, kind, query)
     else:
         arguments = signature.bind(body, kind, query)
     if inspect.isasyncgenfunction(run) or inspect.isgeneratorfunction(run):
@@ -83,7 +83,7 @@ async def _run(pipeline: Pipeline, request: Request, body: bytes, place: Lease) 
     if inspect.iscoroutinefunction(run):
         result = await run(**arguments)
     else:
-        result = await place.worker.call(lambda: run(**arguments))
+        result = await place.worker.submit(lambda: run(**arguments))
     return await result if inspect.isawaitable(result) else result
 
 
@@ -91,7 +91,7 @@ async def _whole(result: Any, place: Lease) -> Response:
     if isinstance(result, bytes | str):
         content, media_type = encode_result(result)
     else:
-        content, media_type = await place.worker.call(encode_result, result)
+        content, media_type = await place.worker.submit(encode_result, result)
     return Response(content, headers={"content-type": media_type})
 
 
@@ -198,7 +198,7 @@ class _Events:
 
 
 async def _in_thread(source: Any, worker: Worker) -> AsyncIterator[Any]:
-    while (item := await worker.call(next, source, _END)) is not _END:
+    while (item := await worker.submit(next, source, _END)) is not _END:
         yield item
 
 

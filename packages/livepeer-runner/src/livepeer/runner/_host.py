@@ -89,7 +89,7 @@ class Host:
             if inspect.iscoroutinefunction(self.pipeline.setup):
                 await self.pipeline.setup()
             else:
-                await worker.call(self.pipeline.setup)
+                await worker.submit(self.pipeline.setup)
         except Exception as error:
             self.failure = error
             _logger.error(

@@ -1,4 +1,4 @@
-"""One live stream: frames in, through the author's code, frames out; control in, events out; and its end.
+"""One live stream: its media, its parameters and events, its one thread, and its end.
 
 It knows channels by their URLs and nothing of who made them, so every live contract can use it.
 """
@@ -11,21 +11,22 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from livepeer.trickle.errors import ConfigurationError, LivepeerError, MediaError, TrickleError
+from livepeer.trickle.errors import ConfigurationError, LivepeerError, TrickleError
 
 from ._calls import as_http_error
 from ._outbox import Outbox
+from ._pump import Pump
+from ._reports import Reports
 from ._workers import Lease
 from .errors import HTTPError
 from .live_pipeline import LivePipeline
 
 if TYPE_CHECKING:
     from livepeer.trickle import Transport
-    from livepeer.trickle.media import MediaOutput, MediaPublish
 
 __all__ = ["ChannelURLs", "LiveStream"]
 
@@ -83,32 +84,34 @@ class LiveStream:
         self._on_end = on_end
         self._events = Outbox(urls.events, transport) if urls.events else None
         self._data = Outbox(urls.data, transport) if urls.data else None
-        self._input: MediaOutput | None = None
-        self._output: MediaPublish | None = None
         self._asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
+        self._pump: Pump | None = None
         self._active_at = time.monotonic()
-        self._busy = False
-        self._errors = _Errors()
+        self._reports = Reports(session_id, self.emit_event)
 
     async def start(self, params: dict[str, Any]) -> None:
         """Run ``on_stream_start`` and begin; raises `HTTPError` when the author's code refuses or fails."""
+        where = "on_stream_start"
         try:
             await self._hook(self.pipeline.on_stream_start, self.pipeline.start_params(params))
             if self._urls.media_in and self._urls.media_out:
-                from livepeer.trickle.media import MediaOutput, MediaPublish
-
-                self._input = MediaOutput(self._urls.media_in, transport=self._transport)
-                self._output = MediaPublish(
-                    self._urls.media_out, transport=self._transport, fps=self.pipeline.fps, start=0
+                where = "encoder"
+                self._pump = Pump(
+                    self.pipeline,
+                    self._urls.media_in,
+                    self._urls.media_out,
+                    transport=self._transport,
+                    worker=lambda: self._place.worker,
+                    reports=self._reports,
                 )
         except Exception as error:
             await self._close_channels(delete=True)
             self._place.close()
             if isinstance(error, HTTPError):
                 raise
-            raise as_http_error(error, f"{type(self.pipeline).__name__}.on_stream_start") from error
+            raise as_http_error(error, f"{type(self.pipeline).__name__}.{where}") from error
         self._task = asyncio.create_task(self._run(), name=f"live stream {self.session_id}")
 
     async def end(self, reason: str) -> None:
@@ -141,7 +144,7 @@ class LiveStream:
         work = [asyncio.create_task(self._read_control())]
         if self._idle_timeout is not None:
             work.append(asyncio.create_task(self._watch_idle(self._idle_timeout)))
-        pump = asyncio.create_task(self._pump()) if self._input is not None else None
+        pump = asyncio.create_task(self._pump.run()) if self._pump is not None else None
         awaited: set[asyncio.Future[Any]] = {self._asked, pump} if pump else {self._asked}
         try:
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
@@ -161,9 +164,8 @@ class LiveStream:
         """Let the frames that were read come out, unless nobody is there to see them."""
         if pump is None:
             return
-        if not pump.done() and self.reason != "released":
-            if self._input is not None:
-                await self._input.aclose()
+        if not pump.done() and self.reason != "released" and self._pump is not None:
+            await self._pump.stop()
             await asyncio.wait({pump}, timeout=_DRAIN)
         pump.cancel()
         await asyncio.wait({pump})
@@ -174,59 +176,32 @@ class LiveStream:
             _logger.debug("The channels of session %s ended", self.session_id, exc_info=error)
         else:
             self.reason = "error"
-            self._report(error if isinstance(error, Exception) else RuntimeError(str(error)), "the stream")
+            self._reports.error(
+                error if isinstance(error, Exception) else RuntimeError(str(error)), "the stream"
+            )
 
     async def _finish(self) -> None:
         pipeline, reached = self.pipeline, self.reason != "released"
         try:
             await asyncio.wait_for(self._hook(pipeline.on_stream_stop), _HOOK)
         except Exception as error:
-            self._report(error, f"{type(pipeline).__name__}.on_stream_stop")
+            self._reports.error(error, f"{type(pipeline).__name__}.on_stream_stop")
         if reached and self.reason != "input ended":
             self.emit_event({"type": "ended", "reason": self.reason})
         await self._close_channels(delete=reached, linger=reached)
 
     async def _close_channels(self, *, delete: bool, linger: bool = False) -> None:
         boxes = [box for box in (self._events, self._data) if box is not None]
-        if self._input is not None:
-            with suppress(LivepeerError):
-                await self._input.aclose()
-        if self._output is not None:
-            with suppress(LivepeerError):
-                await (self._output.close(delete=False) if delete else self._output.abort())
+        if self._pump is not None:
+            await self._pump.close(finish=delete)
         await asyncio.gather(*(box.flush() for box in boxes))
         if linger:
             await asyncio.wait({self._released}, timeout=_LINGER)
-        if delete and self._urls.media_out and self._output is not None:
+        if delete and self._urls.media_out and self._pump is not None:
             with suppress(LivepeerError, OSError, TimeoutError):
                 async with asyncio.timeout(5):
                     await (await self._transport.request("DELETE", self._urls.media_out)).release()
         await asyncio.gather(*(box.close(delete=delete) for box in boxes))
-
-    async def _pump(self) -> None:
-        """Frames in, frames out, one at a time and in order; ends when the input does."""
-        assert self._input is not None
-        assert self._output is not None
-        async with aclosing(self._input.frames(drop=self.pipeline.drop)) as frames:
-            async for frame in frames:
-                self._busy = True
-                try:
-                    result = await self._hook(self.pipeline.process_video, frame)
-                    if result is not None:
-                        timestamp = getattr(result, "timestamp", None)
-                        await self._output.write_frame(
-                            result, timestamp=frame.timestamp if timestamp is None else timestamp
-                        )
-                    self._errors.in_a_row = 0
-                except TrickleError:
-                    raise
-                except Exception as error:
-                    self._report(error, f"{type(self.pipeline).__name__}.process_video", frame.timestamp)
-                    if self._errors.in_a_row >= self.pipeline.max_errors:
-                        raise MediaError(f"{self._errors.in_a_row} frames in a row failed.") from error
-                finally:
-                    self._busy = False
-                    self._active_at = time.monotonic()
 
     async def _read_control(self) -> None:
         if self._urls.control is None:
@@ -242,18 +217,21 @@ class LiveStream:
                 try:
                     await self._hook(self.pipeline.on_params_update, self.pipeline.update_params(message))
                 except Exception as error:
-                    self._report(error, f"{type(self.pipeline).__name__}.on_params_update")
+                    self._reports.error(error, f"{type(self.pipeline).__name__}.on_params_update")
         except TrickleError:
             _logger.debug("The control channel of session %s ended", self.session_id, exc_info=True)
         finally:
             await reader.aclose()
 
     async def _watch_idle(self, timeout: float) -> None:
-        left = timeout
-        while left > 0:
-            await asyncio.sleep(left)
+        tick, quiet, seen = min(timeout / 10, 1.0), 0.0, self._active_at
+        while quiet < timeout:
+            await asyncio.sleep(tick)  # a process that stood still for hours counts a tick
+            active_at = max(self._active_at, self._pump.active_at if self._pump else 0.0)
             # A frame in the works isn't silence: the first one may compile a model.
-            left = timeout if self._busy else self._active_at + timeout - time.monotonic()
+            busy = self._pump is not None and self._pump.busy
+            quiet = 0.0 if busy or active_at != seen else quiet + tick
+            seen = active_at
         if not self._asked.done():
             self._asked.set_result("idle")
 
@@ -261,35 +239,4 @@ class LiveStream:
         """Call a method of the author's: on the loop when it is async, else on this stream's thread."""
         if inspect.iscoroutinefunction(method):
             return await method(*arguments)
-        return await self._place.worker.call(method, *arguments)
-
-    def _report(self, error: Exception, where: str, timestamp: float | None = None) -> None:
-        """Tell the client, at most once a second, and the log."""
-        count = self._errors.add()
-        if not count:
-            return
-        details = as_http_error(error, where).body()["error"]
-        if isinstance(error, MediaError):
-            details["message"] = error.message
-        if timestamp is not None:
-            details["timestamp"] = timestamp
-        self.emit_event({"type": "error", "error": details, "count": count})
-
-
-class _Errors:
-    """Counts errors, and says when one is due to be reported."""
-
-    def __init__(self) -> None:
-        self.in_a_row = 0
-        self._unreported = 0
-        self._reported_at = float("-inf")
-
-    def add(self) -> int:
-        """Count one; the number to report now, 0 for not yet."""
-        self.in_a_row += 1
-        self._unreported += 1
-        if time.monotonic() - self._reported_at < 1:
-            return 0
-        self._reported_at = time.monotonic()
-        count, self._unreported = self._unreported, 0
-        return count
+        return await self._place.worker.submit(method, *arguments)

@@ -1,24 +1,30 @@
-"""`LivePipeline`: a capability that changes live video, frame by frame."""
+"""`LivePipeline`: a capability that changes live video and audio, frame by frame."""
 
 from __future__ import annotations
 
-import inspect
-import types
-import typing
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ._definition import Definition, resolve_now_or_later
-from ._parameters import validation_error
+from ._live_definition import calls, check_method, params_model, validated
 from .errors import ConfigurationError, InvalidInput, PipelineDefinitionError
 from .schema import JsonSchema, model_schema
 
 if TYPE_CHECKING:
-    from livepeer.trickle.media import VideoFrame
+    from livepeer.trickle.media import AudioFrame, VideoFrame
 
 __all__ = ["LivePipeline"]
+
+_METHODS = {
+    "process_video": 1,
+    "process_audio": 1,
+    "on_stream_start": 1,
+    "on_params_update": 1,
+    "on_stream_stop": 0,
+    "setup": 0,
+}
 
 
 class Emitter(Protocol):
@@ -32,7 +38,7 @@ class Emitter(Protocol):
 
 
 class LivePipeline(Definition):
-    """A capability that changes live video.
+    """A capability that changes live video and audio.
 
     ::
 
@@ -42,6 +48,9 @@ class LivePipeline(Definition):
 
             def process_video(self, frame):
                 return frame.replace(blur(frame.array, self.strength))
+
+            def process_audio(self, frame):
+                return frame.replace(frame.array * self.strength)
 
             def on_params_update(self, params):
                 self.strength = params["strength"]
@@ -54,25 +63,51 @@ class LivePipeline(Definition):
     on the event loop.
 
     **Frames.** Every frame is processed, in order, and keeps its timestamp; when ``process_video`` is slower
-    than the input the reading waits (``drop = "oldest"`` skips to the newest frames instead).
+    than the input the reading waits (``drop = "oldest"`` skips to the newest frames instead). What the class
+    has no method for passes through as it is, without being decoded: audio beside a ``process_video``, video
+    beside a ``process_audio``. Sound waits for pictures only when it would get a second ahead of them.
 
-    **Errors.** When ``process_video`` raises, that frame is left out (the original might show what was
-    meant to be hidden), the client gets the event ``{"type": "error", "error": {"type", "message", …}}``, at
-    most one a second, and the stream goes on; after `max_errors` failures in a row it ends. A stream that
-    the runner ends says so: ``{"type": "ended", "reason": "idle" | "error" | "shutdown"}``.
+    **Errors.** When ``process_video`` or ``process_audio`` raises, that frame is left out (the original might
+    show what was meant to be hidden), the client gets the event ``{"type": "error", "error": {"type",
+    "message", …}}``, at most one a second of each, and the stream goes on; after `max_errors` failures in a
+    row it ends. A stream that the runner ends says so: ``{"type": "ended", "reason": "idle" | "error" |
+    "shutdown"}``.
     """
 
     fps: ClassVar[float] = 30.0
     """Frames per second of the output, for the encoder's rate control; timestamps are the input's."""
 
+    codec: ClassVar[str] = "libx264"
+    """The encoder of the output's pictures, as libavcodec calls it: ``"h264_nvenc"`` for instance."""
+
+    bitrate: ClassVar[int | None] = None
+    """Bits per second of the output's pictures; constant quality when None."""
+
+    gop: ClassVar[float] = 1.0
+    """Seconds between two key frames of the output, which is also the length of a segment."""
+
+    encoder_options: ClassVar[Mapping[str, str]] = {}
+    """More options of that encoder."""
+
+    audio_codec: ClassVar[str] = "aac"
+    """The encoder of what `process_audio` returns; ``"libopus"`` is another."""
+
+    audio_bitrate: ClassVar[int | None] = None
+    """Bits per second of that; the encoder's own choice when None."""
+
     drop: ClassVar[Literal["oldest"] | None] = None
-    """``"oldest"`` skips frames of the input that the pipeline has no time for; None processes every one."""
+    """``"oldest"`` skips pictures of the input that the pipeline has no time for; None processes every one.
+    Sound is never skipped."""
+
+    media: ClassVar[bool] = False
+    """True gives sessions media channels although the class has no method for pictures or sound: what comes
+    in goes out as it is."""
 
     data: ClassVar[bool | None] = None
     """Whether sessions have a data channel; None: when a method of the class calls ``emit_data``."""
 
     max_errors: ClassVar[int] = 30
-    """How many frames in a row may fail before the stream is ended."""
+    """How many frames of one kind in a row may fail before the stream is ended."""
 
     _start_model: ClassVar[type[BaseModel] | None] = None
     _update_model: ClassVar[type[BaseModel] | None] = None
@@ -87,18 +122,28 @@ class LivePipeline(Definition):
         """
 
     def process_video(self, frame: VideoFrame) -> Any:
-        """Change one frame; may be ``async``.
+        """Change one picture; may be ``async``. Without this method video passes through.
 
         Args:
             frame: ``frame.array`` is ``(height, width, 3)`` uint8 RGB, ``frame.timestamp`` in seconds.
 
         Returns:
             A `VideoFrame`, such an array or a PIL image (each keeps the input's timestamp), or None to leave
-            the frame out.
+            the picture out.
         """
 
-    def process_audio(self, frame: Any) -> Any:
-        """Change a piece of audio. Not carried in this version: a class that defines it is refused."""
+    def process_audio(self, frame: AudioFrame) -> Any:
+        """Change one piece of sound; may be ``async``. Without this method sound passes through.
+
+        Args:
+            frame: ``frame.array`` is ``(samples, channels)`` float32 between -1 and 1, ``frame.sample_rate``
+                in Hz, ``frame.timestamp`` that of the first sample, in seconds. A piece is as long as the
+                input's codec made it, about 20 ms.
+
+        Returns:
+            An `AudioFrame`, or such an array (it keeps the input's timestamp and rate), or None to leave the
+            piece out.
+        """
 
     def on_params_update(self, params: Any) -> Any:
         """Take parameters that the client sends during the session, as `on_stream_start` takes the first."""
@@ -128,44 +173,44 @@ class LivePipeline(Definition):
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.process_audio is not LivePipeline.process_audio:
-            raise PipelineDefinitionError(
-                f"{cls.__name__}.process_audio would never be called: this version carries video only."
-            )
-        for name in ("process_video", "on_stream_start", "on_params_update", "on_stream_stop", "setup"):
-            method = inspect.getattr_static(cls, name)
-            if not inspect.isfunction(method) or inspect.isgeneratorfunction(method):
-                kind = "generator" if inspect.isfunction(method) else type(method).__name__
-                raise PipelineDefinitionError(
-                    f"{cls.__name__}.{name} is a {kind}; write an ordinary method, or an async one."
-                )
-            expected = {"on_stream_stop": 1, "setup": 1}.get(name, 2)
-            _check_arity(cls, name, method, expected)
+        for name, arguments in _METHODS.items():
+            check_method(cls, name, arguments)
         if abstract:
             return
-        if not cls.has_video() and cls.on_params_update is LivePipeline.on_params_update:
+        if not cls.has_media() and cls.on_params_update is LivePipeline.on_params_update:
             raise PipelineDefinitionError(
-                f"{cls.__name__} has no process_video method, so its streams would do nothing. Define "
-                "process_video(self, frame), or declare a base class with abstract=True."
+                f"{cls.__name__} has no process_video method and no process_audio method, so its streams "
+                "would do nothing. Define process_video(self, frame) or process_audio(self, frame), set "
+                "media = True to pass media through, or declare a base class with abstract=True."
             )
         cls.app_name()
         cls._resolved = resolve_now_or_later(cls._resolve, depth=2) or False
 
     @classmethod
     def _resolve(cls, names: dict[str, Any] | None = None) -> bool:
-        cls._start_model = _params_model(cls, cls.on_stream_start, names)
-        cls._update_model = _params_model(cls, cls.on_params_update, names)
+        cls._start_model = params_model(cls.on_stream_start, names)
+        cls._update_model = params_model(cls.on_params_update, names)
         return True
 
     @classmethod
     def has_video(cls) -> bool:
-        """Whether its sessions have media channels."""
+        """Whether it changes pictures."""
         return cls.process_video is not LivePipeline.process_video
+
+    @classmethod
+    def has_audio(cls) -> bool:
+        """Whether it changes sound."""
+        return cls.process_audio is not LivePipeline.process_audio
+
+    @classmethod
+    def has_media(cls) -> bool:
+        """Whether its sessions have media channels."""
+        return cls.media or cls.has_video() or cls.has_audio()
 
     @classmethod
     def has_data(cls) -> bool:
         """Whether its sessions have a data channel."""
-        return cls.data if cls.data is not None else _calls_emit_data(cls)
+        return cls.data if cls.data is not None else calls(cls, LivePipeline, "emit_data")
 
     @classmethod
     def describe(cls) -> dict[str, Any]:
@@ -175,7 +220,9 @@ class LivePipeline(Definition):
         document: dict[str, Any] = {
             "mode": "persistent",
             "live": "/live",
+            "media": cls.has_media(),
             "video": cls.has_video(),
+            "audio": cls.has_audio(),
             "data": cls.has_data(),
             "accepts": ["application/json"],
             "input": model_schema(cls._start_model) if cls._start_model else anything,
@@ -187,14 +234,14 @@ class LivePipeline(Definition):
     def start_params(cls, params: dict[str, Any]) -> Any:
         """The argument of `on_stream_start`; raises `InvalidInput`."""
         cls._ensure_resolved()
-        return _validated(cls._start_model, params)
+        return validated(cls._start_model, params)
 
     @classmethod
     def update_params(cls, params: Any) -> Any:
         """The argument of `on_params_update`; raises `InvalidInput`."""
         if not isinstance(params, dict):
             raise InvalidInput(f"Parameters are a JSON object, not a {type(params).__name__}.")
-        return _validated(cls._update_model, params)
+        return validated(cls._update_model, params)
 
     @classmethod
     def _ensure_resolved(cls) -> None:
@@ -206,47 +253,3 @@ class LivePipeline(Definition):
                     f"{cls.__name__}: {error}. Import what the annotations of on_stream_start and "
                     "on_params_update name at runtime, not only under TYPE_CHECKING."
                 ) from error
-
-
-def _validated(model: type[BaseModel] | None, params: dict[str, Any]) -> Any:
-    if model is None:
-        return params
-    try:
-        return model.model_validate(params)
-    except ValidationError as error:
-        raise validation_error(error) from None
-
-
-def _params_model(
-    cls: type[LivePipeline], method: Callable[..., Any], names: dict[str, Any] | None
-) -> type[BaseModel] | None:
-    parameter = list(inspect.signature(method).parameters.values())[1]
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        # Only this annotation: others may name what is imported for type checkers alone.
-        annotation = eval(annotation, getattr(method, "__globals__", {}), names or {})
-    annotation = typing.get_origin(annotation) or annotation
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
-def _check_arity(cls: type[LivePipeline], name: str, method: Callable[..., Any], expected: int) -> None:
-    try:
-        inspect.signature(method).bind(*[None] * expected)
-    except TypeError as error:
-        raise PipelineDefinitionError(
-            f"{cls.__name__}.{name} can't be called with {expected - 1} argument(s) besides self: {error}."
-        ) from None
-
-
-def _calls_emit_data(cls: type[LivePipeline]) -> bool:
-    def names(code: types.CodeType) -> bool:
-        return "emit_data" in code.co_names or any(
-            names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)
-        )
-
-    return any(
-        inspect.isfunction(member) and names(member.__code__)
-        for base in cls.__mro__
-        if issubclass(base, LivePipeline) and base is not LivePipeline
-        for member in vars(base).values()
-    )

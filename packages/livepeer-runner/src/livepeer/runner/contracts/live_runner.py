@@ -55,7 +55,7 @@ class LiveRunnerContract:
             without payments never ends a session by itself, so a crashed client would hold its place.
 
     Raises:
-        ConfigurationError: The pipeline takes video and the extra ``media`` is missing.
+        ConfigurationError: The pipeline takes media and the extra ``media`` is missing.
     """
 
     def __init__(self, host: Host, pipeline: LivePipeline, *, idle_timeout: float | None) -> None:
@@ -63,7 +63,7 @@ class LiveRunnerContract:
         self._pipeline = pipeline
         self._idle_timeout = idle_timeout
         self._starting: set[str] = set()
-        if pipeline.has_video():
+        if pipeline.has_media():
             # A missing extra is told here, and the first session needn't wait for PyAV to load.
             from livepeer.trickle.media import MediaOutput, MediaPublish  # noqa: F401
 
@@ -136,7 +136,7 @@ class LiveRunnerContract:
 
 def _wanted(pipeline: LivePipeline) -> dict[str, str]:
     names = {"control": _JSON, "events": _JSON}
-    if pipeline.has_video():
+    if pipeline.has_media():
         names = {"in": _MEDIA, "out": _MEDIA} | names
     if pipeline.has_data():
         names["data"] = _JSON
