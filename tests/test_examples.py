@@ -47,6 +47,8 @@ def test_live(livepeer_network: LocalNetwork, tmp_path: Path) -> None:
     assert "'effect': 'gray'" in said
     with av.open(str(tmp_path / "filtered.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 90
+    with av.open(str(tmp_path / "filtered.mp4")) as video:
+        assert abs(sum(frame.samples for frame in video.decode(audio=0)) / 48_000 - 3) < 0.1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from PIL import Image
 
 from livepeer.devkit import LocalNetwork
-from livepeer.devkit.demo import clip
+from livepeer.devkit.demo import clip, sound
 
 RUNNER = """
 from livepeer.runner import Pipeline
@@ -139,8 +141,11 @@ def test_demo(tmp_path: Path) -> None:
     live = report["calls"][-1]
     assert (live["frames_sent"], live["frames_received"], live["frames_lost"]) == (150, 150, 0)
     assert 0 < live["latency_p50"] <= live["latency_p95"]
+    assert 0 < live["sound_p50"] <= live["sound_p95"]
+    assert "the sound came back in sync with the picture" in {check["name"] for check in report["checks"]}
     length, frames = clip.duration_of(tmp_path / "out" / "output.mp4")
     assert (round(length, 1), frames) == (5.0, 150)
+    assert abs(sound.length_of(tmp_path / "out" / "output.mp4") - 5) < 0.1
     with Image.open(tmp_path / "out" / "output.png") as picture:
         assert picture.size == (480, 320)
 
@@ -148,17 +153,38 @@ def test_demo(tmp_path: Path) -> None:
 def test_demo_elsewhere_with_the_users_own(tmp_path: Path) -> None:
     picture = tmp_path / "photo.jpg"
     Image.new("L", (301, 177), 90).save(picture)
+    video = tmp_path / "mine.mkv"
+    make_video(video)
     with LocalNetwork(samples=False) as network:
         where = ("--orch-url", network.orch_url, "--orch-secret", network.orch_secret)
-        done = livepeer("demo", *where, "--image", picture, "--seconds", 2, "--out", tmp_path)
+        done = livepeer("demo", *where, "--image", picture, "--video", video, "--out", tmp_path)
         assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
         text = done.stdout.decode()
-        for heading in ("capability", "orchestrator", "route", "first result", "lost", "p50", "p95"):
+        for heading in ("capability", "orchestrator", "route", "first result", "lost", "p50", "p95", "sound"):
             assert heading in text
+        assert abs(sound.length_of(tmp_path / "output.mp4") - 2) < 0.1
         assert network._discovered() == []  # the samples have unregistered
         wrong = livepeer("demo", *where[:3], "wrong", "--out", tmp_path, "--json")
         assert (wrong.returncode, json.loads(wrong.stdout)["ok"]) == (1, False)
         assert b"refuses the secret" in wrong.stderr
+
+
+def make_video(path: Path) -> None:
+    """Two seconds of a moving red gradient, and of a sound that swells six times."""
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mjpeg", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 160, 120, "yuvj420p"
+        heard = container.add_stream("flac", rate=44_100, layout="mono")
+        for number in range(50):
+            shade = (np.arange(160) + 4 * number).astype(np.uint8)
+            planes = np.concatenate([np.tile(shade, (120, 1)), np.full((60, 160), 200, np.uint8)])
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(planes, "yuvj420p")))
+            at = np.arange(number * 1764, (number + 1) * 1764) / 44_100
+            wave = 8000 * np.sin(at * 2 * np.pi * 330) * np.sin(at * 2 * np.pi * 1.5)
+            frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], "s16", "mono")
+            frame.sample_rate, frame.pts = 44_100, number * 1764
+            container.mux(heard.encode(frame))
+        container.mux([*picture.encode(), *heard.encode()])
 
 
 def test_demo_with_a_video_that_is_none(tmp_path: Path) -> None:

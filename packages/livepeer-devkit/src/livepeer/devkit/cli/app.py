@@ -81,7 +81,8 @@ def demo(
     """Do the real thing three ways on this machine: run, stream, live; and check every result.
 
     Starts an embedded network with sample capabilities, sends a text and a picture, reads tokens one at a
-    time, and puts live video through a filter that is changed midway. Leaves output.png and output.mp4.
+    time, and puts live video with sound through a filter that is changed midway. Leaves output.png and
+    output.mp4.
     """
     from .demo import demo as command
 

@@ -139,7 +139,7 @@ def _show(report: Report) -> None:
     from rich.console import Console
 
     # a pipe has no width; the table is for people, but should not be cut there
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = Console(width=None if sys.stdout.isatty() else 170)
     table = _table(report)
     if console.measure(table, options=console.options.update(width=1000)).maximum > console.width:
         table = _table(report, narrow=True)
@@ -155,10 +155,12 @@ def _table(report: Report, *, narrow: bool = False) -> Table:
     from rich.table import Table
 
     headings = ("capability", "orchestrator", "route", "first result", "total")
-    lines: list[tuple[str, ...]] = [(*headings, "sent", "received", "lost", "p50", "p95")]
+    lines: list[tuple[str, ...]] = [
+        (*headings, "sent", "received", "lost", "p50", "p95", "sound p50", "sound p95")
+    ]
     for row in report.rows:
         frames = [_number(value) for value in (row.frames_sent, row.frames_received, row.frames_lost)]
-        times = [_time(row.latency_p50), _time(row.latency_p95)]
+        times = [_time(one) for one in (row.latency_p50, row.latency_p95, row.sound_p50, row.sound_p95)]
         name = f"{row.verb} {row.capability}"
         first, total = _time(row.first_result), _time(row.total)
         lines.append((name, row.orchestrator, row.route, first, total, *frames, *times))

@@ -1,4 +1,4 @@
-"""The video of the demo: made here, or the user's own, as pictures in YUV 4:2:0 with their times."""
+"""The video of the demo, made here or the user's own: pictures in YUV 4:2:0 and sound, with their times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from livepeer.trickle.errors import MediaError
 
-from . import numbers
+from . import flashes, numbers, sound
 
 __all__ = ["Clip", "Picture", "duration_of", "made", "opened", "planes"]
 
@@ -53,8 +53,9 @@ class Clip:
         height: In pixels, even.
         fps: Frames per second.
         seconds: How long it is.
-        numbered: Whether every frame has its number drawn into it.
+        numbered: Whether every frame has its number drawn into it, and flashes go with beeps in the sound.
         pictures: The frames, in order; to be read once.
+        sounds: The sound, in order; to be read once. None when it is silent.
     """
 
     name: str
@@ -64,13 +65,22 @@ class Clip:
     seconds: float
     numbered: bool
     pictures: Iterator[Picture]
+    sounds: Iterator[sound.Piece] | None = None
 
 
 def made(seconds: float = 5.5, *, width: int = 640, height: int = 360, fps: float = 30.0) -> Clip:
-    """A moving, coloured picture with the number of each frame drawn into it."""
-    count = round(seconds * fps)
+    """A moving, coloured picture with each frame's number drawn into it; once a second a flash and a beep."""
+    count, every = round(seconds * fps), round(fps)
+    beeps = [number / fps for number in range(every // 2, count, every)]
     return Clip(
-        "a clip made for this", width, height, fps, count / fps, True, _drawn(count, width, height, fps)
+        "a clip made for this",
+        width,
+        height,
+        fps,
+        count / fps,
+        True,
+        _drawn(count, width, height, fps),
+        sound.clicks(beeps, count / fps),
     )
 
 
@@ -90,7 +100,8 @@ def opened(path: Path, seconds: float) -> Clip:
                 raise MediaError(
                     f"{path} has no video in it.", hint="A file with sound only can't be filtered."
                 )
-            size, fps, length = _measured(container, seconds)
+            size, fps, length, beginning = _measured(container, seconds)
+            has_sound = bool(container.streams.audio)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _no_video(path, error) from error
     if length < _SHORTEST:
@@ -101,7 +112,8 @@ def opened(path: Path, seconds: float) -> Clip:
     scale = min(1.0, _MAX_WIDTH / size[0], _MAX_HEIGHT / size[1])
     width, height = (max(16, int(side * scale) // 2 * 2) for side in size)
     length = min(length, seconds)
-    return Clip(path.name, width, height, fps, length, False, _read(path, width, height, length))
+    sounds = sound.read(path, beginning, length) if has_sound else None
+    return Clip(path.name, width, height, fps, length, False, _read(path, width, height, length), sounds)
 
 
 def planes(frame: Any, width: int, height: int) -> Array:
@@ -138,6 +150,7 @@ def _drawn(count: int, width: int, height: int, fps: float) -> Iterator[Picture]
         middle = (width * (0.5 + 0.35 * np.sin(turn * 2)), height * (0.55 + 0.25 * np.cos(turn * 3)))
         luma[(columns - middle[0]) ** 2 + (rows - middle[1]) ** 2 < (height / 8) ** 2] = 220
         numbers.draw(luma, number)
+        flashes.draw(luma, (number - round(fps) // 2) % round(fps) < flashes.LONG * fps)
         yield Picture(number, number / fps, _stacked(luma, u, np.roll(v, number, axis=0)))
 
 
@@ -146,8 +159,11 @@ def _stacked(luma: Array, u: Array, v: Array) -> Array:
     return np.concatenate([luma, u.reshape(-1, width), v.reshape(-1, width)])
 
 
-def _measured(container: Any, seconds: float) -> tuple[tuple[int, int], float, float]:
-    """The size, the rate and the length of a video; decodes a second of it, or all when it doesn't say."""
+def _measured(container: Any, seconds: float) -> tuple[tuple[int, int], float, float, float]:
+    """The size, the rate, the length and the first time of a video.
+
+    Decodes a second of it, or all when it doesn't say how long it is.
+    """
     stream = container.streams.video[0]
     said = float(container.duration) / av.time_base if container.duration else None
     times, size = [0.0], (0, 0)
@@ -160,7 +176,8 @@ def _measured(container: Any, seconds: float) -> tuple[tuple[int, int], float, f
         raise ValueError("no frame in it")
     rate = float(stream.average_rate or _MAX_FPS)
     seen = times[-1] - times[1] + 1 / rate
-    return size, min(rate, _MAX_FPS), max(said, seen) if said and seen >= _SHORTEST else seen
+    length = max(said, seen) if said and seen >= _SHORTEST else seen
+    return size, min(rate, _MAX_FPS), length, times[1]
 
 
 def _read(path: Path, width: int, height: int, seconds: float) -> Iterator[Picture]:

@@ -1,136 +1,65 @@
-"""``live`` for real: a video through a filter that is changed midway, each frame matched to its source."""
+"""``live`` for real: video and sound through a filter that is changed midway; did it come back right?"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from . import effects, numbers
-from .clip import Clip, duration_of, planes
+from . import sound
+from .clip import Clip, duration_of
+from .exchange import Exchange, Progress
 from .report import Report, Row, percentile
 
 if TYPE_CHECKING:
-    from livepeer.client import Gateway, LiveSession
+    from livepeer.client import Gateway
 
 __all__ = ["filter_video"]
 
 _BEFORE, _AFTER = "invert", "gray"
 _GRACE = 30.0  # seconds beyond the clip's own length
 _VISIBLE = 8.0  # of 255, the mean difference that an eye can't miss
-_TOLERANCE = 6.0  # of 255, what two encodings may change
-
-Progress = Callable[[float], None]
-
-
-class _Run:
-    """One session under way: what was sent and when, what came back and when."""
-
-    def __init__(self, clip: Clip) -> None:
-        self.clip = clip
-        self.sent: dict[int, float] = {}  # number: when, just before it was written
-        self.samples: dict[int, effects.Samples] = {}
-        self.times: list[float] = []  # the timestamp of each number
-        self.received: dict[int, float] = {}  # number: when
-        self.seen: dict[int, effects.Samples] = {}
-        self.unmatched = 0
-        self.events: list[Any] = []
-        self.changed_at: int | None = None
-        self.began = time.perf_counter()
-
-    async def write(self, session: LiveSession, progress: Progress) -> None:
-        """Send the clip in its own time, and change the effect in the middle of it."""
-        media_in = session.publish(fps=self.clip.fps)
-        pictures = self.clip.pictures
-        start: float | None = None
-        while (picture := await asyncio.to_thread(next, pictures, None)) is not None:
-            frame, sample = picture.frame(), effects.samples(picture.planes)
-            start = time.perf_counter() if start is None else start
-            await asyncio.sleep(max(0.0, start + picture.timestamp - time.perf_counter()))
-            if self.changed_at is None and picture.timestamp >= self.clip.seconds / 2:
-                await session.control.write({"effect": _AFTER})
-                self.changed_at = picture.number
-            self.samples[picture.number] = sample
-            self.times.append(picture.timestamp)
-            self.sent[picture.number] = time.perf_counter()
-            await media_in.write_frame(frame, timestamp=picture.timestamp)
-            progress(min(1.0, (picture.timestamp + 1 / self.clip.fps) / self.clip.seconds))
-        await media_in.close()
-
-    async def read(self, session: LiveSession) -> None:
-        """Match every frame of the output to the one it came from."""
-        async for frame in session.subscribe().frames(drop=None):
-            now = time.perf_counter()
-            content = planes(frame.raw, self.clip.width, self.clip.height)
-            number = self._number(content, frame.timestamp)
-            if number is None:
-                self.unmatched += 1
-                continue
-            self.received.setdefault(number, now)
-            self.seen.setdefault(number, effects.samples(content))
-
-    async def listen(self, session: LiveSession) -> None:
-        """Gather the worker's events."""
-        async for event in session.events():
-            self.events.append(event)
-
-    def _number(self, content: Any, timestamp: float | None) -> int | None:
-        if self.clip.numbered:
-            number = numbers.read(content[: self.clip.height])
-            return number if number in self.sent else None
-        if timestamp is None:
-            return None
-        nearest = min(range(len(self.times)), key=lambda one: abs(self.times[one] - timestamp), default=None)
-        if nearest is None or abs(self.times[nearest] - timestamp) > 0.5 / self.clip.fps:
-            return None
-        return nearest
-
-    def visibility(self, number: int) -> float:
-        """How far a frame is from what was sent: the mean difference, 0 to 255."""
-        return effects.differences(self.samples[number], self.seen[number])["none"]
-
-    def shows(self, number: int, effect: str) -> bool:
-        """Whether a frame came back with this effect, as far as a tint of its own lets one tell."""
-        found = effects.differences(self.samples[number], self.seen[number])
-        return found[effect] <= min(found.values()) + _TOLERANCE / 2
+_TINT = 3.0  # of 255, what two encodings may change
+_TOGETHER = 0.02  # seconds that sound and picture may be apart; people notice from 0.04 on
+_HOLE = 0.005  # seconds of sound that may be missing
+_PADDING = 0.1  # seconds: an encoder fills its last frame up with silence, a file counts its first
+_ALIKE = 0.7  # of 1, how much the loudness of the user's sound is as before
 
 
 async def filter_video(
     gateway: Gateway, report: Report, row: Row, *, clip: Clip, folder: Path, progress: Progress
 ) -> None:
     """``live`` with a clip; leaves ``output.mp4``."""
-    run, target = _Run(clip), folder / "output.mp4"
+    run, target = Exchange(clip, {"effect": _AFTER}), folder / "output.mp4"
     target.unlink(missing_ok=True)
     async with asyncio.timeout(clip.seconds * 2 + _GRACE):
         async with gateway.live(row.capability, params={"effect": _BEFORE}) as session:
             row.orchestrator = getattr(session, "orchestrator", "") or row.orchestrator
-            listening = asyncio.create_task(run.listen(session))
+            gathering = asyncio.create_task(run.gather_events(session))
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(session.subscribe().save(target))
-                    group.create_task(run.read(session))
+                    group.create_task(run.watch(session))
+                    if clip.sounds is not None:
+                        group.create_task(run.listen(session))
                     group.create_task(run.write(session, progress))
             finally:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(listening), 2)
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                    await asyncio.wait_for(asyncio.shield(gathering), 2)
+                gathering.cancel()
+                await asyncio.gather(gathering, return_exceptions=True)
         row.total = time.perf_counter() - run.began
     report.files["video"] = target
-    _judge(run, report, row)
-    length, frames = await asyncio.to_thread(duration_of, target)
-    sent_length = max(run.times, default=0.0) + 1 / clip.fps
-    report.check(
-        "output.mp4 plays as long as what was sent",
-        abs(length - sent_length) <= max(0.1, 2 / clip.fps) and frames == len(run.sent),
-        f"{length:.2f} s and {frames} frames, sent were {sent_length:.2f} s and {len(run.sent)} frames",
-    )
+    _judge_pictures(run, report, row)
+    _judge_effects(run, report)
+    if clip.sounds is not None:
+        _judge_sound(run, report, row)
+    await asyncio.to_thread(_judge_file, run, report, target)
 
 
-def _judge(run: _Run, report: Report, row: Row) -> None:
+def _judge_pictures(run: Exchange, report: Report, row: Row) -> None:
     row.frames_sent, row.frames_received = len(run.sent), len(run.received)
     if run.received:
         row.first_result = min(run.received.values()) - run.began
@@ -143,16 +72,11 @@ def _judge(run: _Run, report: Report, row: Row) -> None:
     )
     order = list(run.received)
     report.check("the frames came back in order", order == sorted(order) and bool(order))
-    _judge_effects(run, report)
-    kinds = [event.get("type") for event in run.events if isinstance(event, dict)]
-    told = any(isinstance(event, dict) and event.get("effect") == _AFTER for event in run.events)
-    report.check("the worker's events came back", bool(kinds), f"{len(run.events)} events")
-    report.check("an event told of the change", told)
 
 
-def _judge_effects(run: _Run, report: Report) -> None:
+def _judge_effects(run: Exchange, report: Report) -> None:
     seen = sorted(run.seen)
-    before, after = ([run.shows(number, effect) for number in seen] for effect in (_BEFORE, _AFTER))
+    before, after = ([run.shows(number, effect, _TINT) for number in seen] for effect in (_BEFORE, _AFTER))
     # control and media are two channels, so the change may overtake frames that are still on their way
     changed = before.index(False) if False in before else len(seen)
     report.check(
@@ -163,5 +87,56 @@ def _judge_effects(run: _Run, report: Report) -> None:
         changed < len(seen) and all(after[changed:]),
         f"asked at frame {run.changed_at}, changed at frame {seen[changed] if changed < len(seen) else '–'}",  # noqa: RUF001
     )
-    visible = sum(run.visibility(number) > _VISIBLE for number in seen)
+    visible = sum(run.difference(number) > _VISIBLE for number in seen)
     report.check("the change is visible", visible > len(seen) / 2, f"in {visible} of {len(seen)} frames")
+    kinds = [event.get("type") for event in run.events if isinstance(event, dict)]
+    told = any(isinstance(event, dict) and event.get("effect") == _AFTER for event in run.events)
+    report.check("the worker's events came back", bool(kinds), f"{len(run.events)} events")
+    report.check("an event told of the change", told)
+
+
+def _judge_sound(run: Exchange, report: Report, row: Row) -> None:
+    row.sound_p50, row.sound_p95 = percentile(run.sound_latencies, 50), percentile(run.sound_latencies, 95)
+    sent, heard = run.spoken, run.heard
+    report.check(
+        "no sound was lost",
+        heard.missing - sent.missing <= _HOLE
+        and abs(heard.begin - sent.begin) <= _PADDING
+        and -_HOLE <= heard.end - sent.end <= _PADDING,
+        f"sent {sent.begin:.3f} to {sent.end:.3f} s, came back {heard.begin:.3f} to {heard.end:.3f} s, "
+        f"{heard.missing * 1000:.0f} ms missing in between",
+    )
+    if run.clip.numbered:
+        beeps = sound.onsets(heard)
+        apart = [beep - flash for beep, flash in zip(beeps, run.flashes, strict=False)]
+        farthest = max(apart, key=abs, default=0.0)
+        report.check(
+            "the sound came back in sync with the picture",
+            len(beeps) == len(run.flashes) > 0 and abs(farthest) <= _TOGETHER,
+            f"{len(beeps)} beeps, {len(run.flashes)} flashes, {farthest * 1000:+.0f} ms apart at most",
+        )
+        return
+    found = sound.lag(sent, heard)
+    late, alike = found or (0.0, 1.0)  # there is nothing to hear in silence
+    report.check(
+        "the sound came back where it was",
+        abs(late) <= _TOGETHER and alike >= _ALIKE,
+        f"{late * 1000:+.0f} ms off, {alike:.0%} alike",
+    )
+
+
+def _judge_file(run: Exchange, report: Report, target: Path) -> None:
+    length, frames = duration_of(target)
+    sent = max(run.times, default=0.0) + 1 / run.clip.fps
+    report.check(
+        "output.mp4 plays as long as what was sent",
+        abs(length - sent) <= max(0.1, 2 / run.clip.fps) and frames == len(run.sent),
+        f"{length:.2f} s and {frames} frames, sent were {sent:.2f} s and {len(run.sent)} frames",
+    )
+    if run.clip.sounds is not None:
+        heard, spoken = sound.length_of(target), run.spoken.end - run.spoken.begin - run.spoken.missing
+        report.check(
+            "output.mp4 has all of the sound",
+            abs(heard - spoken) <= _PADDING,
+            f"{heard:.2f} s, sent were {spoken:.2f} s",
+        )

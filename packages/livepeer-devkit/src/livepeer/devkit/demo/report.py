@@ -26,6 +26,8 @@ class Row:
         frames_received: Different ones of them that came back.
         latency_p50: Seconds from before a frame was written to when it was read, the median.
         latency_p95: The same, for 95 of 100 frames.
+        sound_p50: Seconds from before some sound was written, at its last sample, to when it was read.
+        sound_p95: The same, for 95 of 100 pieces.
     """
 
     capability: str
@@ -38,6 +40,8 @@ class Row:
     frames_received: int | None = None
     latency_p50: float | None = None
     latency_p95: float | None = None
+    sound_p50: float | None = None
+    sound_p95: float | None = None
 
     @property
     def frames_lost(self) -> int | None:
