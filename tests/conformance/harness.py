@@ -74,6 +74,10 @@ class Network:
         """Kill it and start it on the same port: everything is forgotten, and the certificate is another."""
         raise AssertionError
 
+    def kill(self) -> None:
+        """Kill it, and nothing else."""
+        raise AssertionError
+
 
 class Embedded(Network):
     """`LocalNetwork`, without its samples."""
@@ -92,6 +96,9 @@ class Embedded(Network):
 
     def restart(self) -> None:
         self._network.restart()
+
+    def kill(self) -> None:
+        os.kill(self._network.pid, signal.SIGKILL)
 
 
 class GoLivepeer(Network):
@@ -141,6 +148,9 @@ class GoLivepeer(Network):
     def restart(self) -> None:
         self._kill(signal.SIGKILL)
         self.start()
+
+    def kill(self) -> None:
+        self._kill(signal.SIGKILL)
 
     def _kill(self, number: int) -> None:
         process, self._process = self._process, None

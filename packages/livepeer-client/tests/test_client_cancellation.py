@@ -155,7 +155,7 @@ async def test_a_live_start_in_flight_is_finished_and_stopped(orch: Any) -> None
 async def test_a_slow_live_start_goes_on_in_the_gateways_care(
     orch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("livepeer.client.live.session._PATIENCE", 0.05)
+    monkeypatch.setattr("livepeer.client.live.lifecycle._PATIENCE", 0.05)
     gateway = Gateway(orch_url=orch.url)
     task = asyncio.create_task(gateway.live("live", params={"gate": "start"}).__aenter__())
     await orch.wait_async(lambda: "live starting" in orch.notes, "the start is there")

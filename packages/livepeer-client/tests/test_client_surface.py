@@ -22,7 +22,7 @@ from livepeer.client.gateway import Gateway
 
 # What is documented: the verbs' own types, and every error of the tree in `errors`.
 DOCUMENTED = {
-    "AsyncStreamResponse", "Blob", "Capability", "ChannelStats", "Gateway", "Gpu", "LiveSession",
+    "AsyncStreamResponse", "Blob", "Capability", "ChannelStats", "Gateway", "Gpu", "Latency", "LiveSession",
     "MediaOutput", "MediaPublish", "Price", "Rejection", "Response", "SessionStats", "StreamEvent",
     "StreamResponse", "Timeout", "VideoFrame", "__version__",
 }  # fmt: skip

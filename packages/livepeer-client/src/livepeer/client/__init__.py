@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         Rejection,
         ResponseError,
         SessionEnded,
+        SessionLost,
+        SessionStalled,
         SignerError,
         StreamError,
         TrickleConnectionError,
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     )
     from .events import StreamEvent
     from .gateway import Gateway
-    from .live import ChannelStats, LiveSession, SessionStats
+    from .live import ChannelStats, Latency, LiveSession, SessionStats
     from .results import Blob, Response
     from .stream import AsyncStreamResponse, StreamResponse
     from .timeouts import Timeout
@@ -79,6 +81,7 @@ __all__ = [
     "IdleTimeout",
     "InputError",
     "InsufficientBalance",
+    "Latency",
     "LiveSession",
     "LivepeerError",
     "LivepeerTimeout",
@@ -95,6 +98,8 @@ __all__ = [
     "Response",
     "ResponseError",
     "SessionEnded",
+    "SessionLost",
+    "SessionStalled",
     "SessionStats",
     "SignerError",
     "StreamError",
@@ -139,6 +144,8 @@ _MODULES = {
         "Rejection",
         "ResponseError",
         "SessionEnded",
+        "SessionLost",
+        "SessionStalled",
         "SignerError",
         "StreamError",
         "TrickleConnectionError",
@@ -148,6 +155,7 @@ _MODULES = {
     ".gateway": ("Gateway",),
     ".live": (
         "ChannelStats",
+        "Latency",
         "LiveSession",
         "SessionStats",
     ),

@@ -23,6 +23,8 @@
     │   └── PaymentUnsupported
     ├── StreamError
     ├── SessionEnded                .reason
+    │   ├── SessionLost             (also a ConnectionFailed)
+    │   └── SessionStalled          (also a LivepeerTimeout) .silent .waited .frames_in .frames_out
     ├── MediaError                  (livepeer.trickle)
     └── TrickleError                (livepeer.trickle)
 
@@ -32,7 +34,7 @@ Fields say what a program needs to know; nobody has to parse a message. All of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from livepeer.trickle.errors import (
     ChannelClosed,
@@ -70,6 +72,8 @@ __all__ = [
     "Rejection",
     "ResponseError",
     "SessionEnded",
+    "SessionLost",
+    "SessionStalled",
     "SignerError",
     "StreamError",
     "TrickleConnectionError",
@@ -251,9 +255,47 @@ class SessionEnded(LivepeerError):
     """A live session is over.
 
     Args:
-        reason: Why, in words.
+        reason: Why, one of these or what the worker said of it:
+            ``"closed"``: this side closed it.
+            ``"ended"``: the other side ended it, in order.
+            ``"idle"``, ``"error"``, ``"shutdown"``: the same, with the reason that the worker gave.
+            ``"channel closed"``: somebody ended a media channel, and the worker goes on without it.
+            ``"worker gone"``: the worker's process can't be reached any more.
+            ``"orchestrator gone"``: the orchestrator can't be reached any more, or was started anew.
+            ``"stalled"``: it fell silent, see `SessionStalled`.
+            ``"opened before"``: it can't be opened again.
     """
 
     def __init__(self, message: str, *, reason: str = "", **details: Any) -> None:
         super().__init__(message, **details)
         self.reason: str = reason
+
+
+class SessionLost(SessionEnded, ConnectionFailed):
+    """The orchestrator of a live session can't be reached any more, or has forgotten everything."""
+
+
+class SessionStalled(SessionEnded, LivepeerTimeout):
+    """No output of a live session came for longer than `Gateway.live` was told to wait.
+
+    Args:
+        silent: Who fell silent: ``"worker"`` (it gets the input and sends nothing), ``"input"`` (frames wait
+            on this side and none gets out), or ``"orchestrator"`` (it doesn't answer any more).
+        waited: For how many seconds, as `LivepeerTimeout` has it.
+        frames_in: Frames that had been sent to the worker.
+        frames_out: Frames that had come back.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        silent: Literal["worker", "input", "orchestrator"] = "worker",
+        frames_in: int = 0,
+        frames_out: int = 0,
+        **details: Any,
+    ) -> None:
+        super().__init__(message, reason="stalled", **details)
+        self.silent: Literal["worker", "input", "orchestrator"] = silent
+        self.frames_in: int = frames_in
+        self.frames_out: int = frames_out

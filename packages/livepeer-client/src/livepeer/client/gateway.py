@@ -284,6 +284,8 @@ class Gateway:
         request_id: str | None = None,
         stream_id: str | None = None,
         path: str | None = None,
+        stall_timeout: float | None = 10.0,
+        startup_timeout: float | None = 120.0,
     ) -> _live.LiveSession:
         """A live session: ``async with gw.live(…) as session``, or await it and close it yourself.
 
@@ -294,16 +296,28 @@ class Gateway:
             request_id: An id of yours for the worker's log; one is made when absent.
             stream_id: A name of yours for the stream.
             path: The worker's path that opens a session; its own choice when absent.
+            stall_timeout: Seconds that output may stay away while input flows, before the session ends with
+                `SessionStalled`; None is for ever. A dead worker is noticed sooner.
+            startup_timeout: The same before the first output, which may have to wait for a model that loads
+                or compiles; at least `stall_timeout`.
+
+        Raises:
+            ConfigurationError: An argument can't be used.
         """
+        from ._calls import request_id as make_id
+        from .routes import LiveCall
+
+        if params is not None and not isinstance(params, Mapping):
+            raise ConfigurationError(f"params= is a {type(params).__name__}; it is a dict.")
+        stall = _seconds("stall_timeout", stall_timeout)
+        startup = _seconds("startup_timeout", startup_timeout)
+        call = LiveCall(capability, request_id or make_id(), model, params, stream_id, path)
         return _live.LiveSession(
             self._calls,
             self._pool,
-            capability,
-            model=model,
-            params=params,
-            request_id=request_id,
-            stream_id=stream_id,
-            path=path,
+            call,
+            stall_timeout=stall,
+            startup_timeout=None if startup is None else max(startup, stall or 0.0),
         )
 
     def capabilities(self) -> list[Capability]:
@@ -413,6 +427,13 @@ async def _encode(value: Any, model: str | None) -> Body:
 
 async def _ready(body: Body) -> Body:
     return body
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    """A number of seconds over 0, or None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+        raise ConfigurationError(f"{name}={value!r} can't be; it is seconds, over 0, or None for ever.")
+    return value
 
 
 def _refuse_later(**arguments: object) -> None:

@@ -38,6 +38,8 @@ class ChannelWriter:
         self._publisher = TricklePublisher(url, transport=transport, mime_type="application/json")
         self._lock = asyncio.Lock()
         self._written_at = float("-inf")
+        self.bytes: int = 0
+        """Bytes of messages so far."""
         self.url: str = self._publisher.url
 
     async def write(self, message: Any) -> None:
@@ -53,6 +55,7 @@ class ChannelWriter:
         async with self._lock:
             await self._write(data)
             self._written_at = time.monotonic()
+            self.bytes += len(data)
 
     async def close(self, *, delete: bool = True) -> None:
         """End the channel, a quarter of a second after the last message: ending it discards what is unread.
@@ -123,6 +126,8 @@ class ChannelReader:
         self._subscriber = TrickleSubscriber(url, transport=transport, start=start)
         self.url: str = self._subscriber.url
         self.malformed: int = 0
+        self.bytes: int = 0
+        """Bytes of messages so far."""
         self._ready: deque[Any] = deque()
         self._segment: SegmentReader | None = None
         self._decoder = MessageDecoder()
@@ -145,6 +150,7 @@ class ChannelReader:
                 self._segment, self._decoder = await anext(self._subscriber), MessageDecoder()
             chunk = await anext(self._segment, None)
             if chunk is not None:
+                self.bytes += len(chunk)
                 self._ready.extend(self._decoder.feed(chunk))
                 continue
             self._ready.extend(self._decoder.finish())

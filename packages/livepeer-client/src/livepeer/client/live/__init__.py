@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .latency import Latency
 from .session import LiveSession
 from .stats import ChannelStats, SessionStats
 
-__all__ = ["ChannelStats", "LiveSession", "SessionStats"]
+__all__ = ["ChannelStats", "Latency", "LiveSession", "SessionStats"]

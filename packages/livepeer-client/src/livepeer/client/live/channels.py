@@ -5,49 +5,71 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ChannelNotFound, ConfigurationError, LivepeerError, SessionEnded
+from ..errors import ChannelNotFound, ConfigurationError, LivepeerError, SessionEnded, TrickleError
 from .stats import ChannelStats
 
 if TYPE_CHECKING:
     from livepeer.trickle import ChannelReader, ChannelWriter, Transport
 
-__all__ = ["RawChannel", "SessionReader", "SessionWriter"]
+__all__ = ["SessionReader", "SessionWriter"]
 
 _KEPT = 1000  # messages that wait for a reader; more push the oldest out
 _KEEP_ALIVE = {"keep": "alive"}  # says nothing; a channel without a message for 5 minutes is swept
 _SILENCE = 60.0  # seconds without a message after which one of those is written
 
+Explain = Callable[[LivepeerError], Awaitable[LivepeerError]]
+
 
 class SessionWriter:
-    """Writes JSON messages to the worker: ``await session.control.write({"prompt": "a cat"})``."""
+    """Writes JSON messages to the worker: ``await session.control.write({"prompt": "a cat"})``.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: What the channel is called.
+        explain: Told of a failure; gives the error that says why.
+    """
+
+    def __init__(self, name: str, explain: Explain) -> None:
         self._name = name
+        self._explain = explain
         self._writer: ChannelWriter | None = None
-        self._missing = _before(name)
+        self._missing: LivepeerError | None = _before(name)
         self._written = 0
-        self._written_at = 0.0
+        self._bytes = 0
+        self._alive_at = 0.0
         self._keeper: asyncio.Task[None] | None = None
+        self.written_at: float | None = None
+        """When the caller last wrote, by the monotonic clock."""
 
     async def write(self, message: Any) -> None:
         """Write one message, a JSON value; returns when the orchestrator has it.
 
         Raises:
             ConfigurationError: This session has no such channel, or isn't connected yet.
-            SessionEnded: The session is over.
-            TrickleError: The channel could not be written.
+            SessionEnded: The session is over; `SessionEnded.reason` says why.
+            ChannelClosed, ChannelNotFound: Somebody ended this channel, and the session goes on.
+            TrickleError: The channel could not be written, or the message is no JSON.
         """
-        if self._writer is None:
+        if self._missing is not None:
             raise self._missing
-        await self._writer.write(message)
+        writer = self._writer
+        assert writer is not None
+        try:
+            await writer.write(message)
+        except TrickleError as error:
+            told = await self._explain(error)
+            if told is error:
+                raise
+            raise told from error
         self._written += 1
-        self._written_at = time.monotonic()
+        self._bytes = writer.bytes
+        self.written_at = self._alive_at = time.monotonic()
 
     def stats(self) -> ChannelStats:
-        """How many messages were written."""
-        return ChannelStats(frames=self._written)
+        """How many messages were written, and their bytes."""
+        return ChannelStats(frames=self._written, bytes=self._bytes)
 
     def connect(self, url: str | None, transport: Transport) -> None:
         """Begin, or learn that there is no such channel."""
@@ -56,27 +78,33 @@ class SessionWriter:
             return
         from livepeer.trickle import ChannelWriter
 
+        self._missing = None
         self._writer = ChannelWriter(url, transport=transport)
-        self._written_at = time.monotonic()
-        self._keeper = asyncio.create_task(self._keep_alive(self._writer))
+        self._alive_at = time.monotonic()
+        self._keeper = asyncio.create_task(self._keep_alive(self._writer), name="livepeer-keep-alive")
 
-    async def close(self) -> None:
-        """End the channel."""
+    def fail(self, error: LivepeerError) -> None:
+        """The session is over: later writes raise this."""
+        if self._missing is None:
+            self._missing = error
+
+    async def close(self, *, delete: bool = True) -> None:
+        """End the channel, or just leave it."""
         writer, self._writer = self._writer, None
-        self._missing = _over(self._name)
+        self._missing = self._missing or _over(self._name)
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
         if writer is not None:
-            await writer.close()
+            await writer.close(delete=delete)
 
     async def _keep_alive(self, writer: ChannelWriter) -> None:
         try:
             while True:
-                silent = time.monotonic() - self._written_at
+                silent = time.monotonic() - self._alive_at
                 if silent >= _SILENCE:
                     await writer.write(_KEEP_ALIVE)
-                    self._written_at, silent = time.monotonic(), 0.0
+                    self._alive_at, silent = time.monotonic(), 0.0
                 await asyncio.sleep(_SILENCE - silent)
         except LivepeerError:
             return  # the channel is over, which the next write tells
@@ -86,11 +114,17 @@ class SessionReader:
     """Reads the worker's JSON messages: ``async for event in session.events`` (or ``session.events()``).
 
     Messages are fetched from the start of the session on, whether somebody iterates or not, and the last
-    thousand are kept. The iteration ends normally with the channel. Several readers share the messages.
+    thousand are kept. The iteration ends normally with the channel, and raises `SessionEnded` when the
+    session ended in another way. Several readers share the messages.
+
+    Args:
+        name: What the channel is called.
+        explain: Told of a failure; gives the error that says why.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, explain: Explain) -> None:
         self._name = name
+        self._explain = explain
         self._missing: LivepeerError | None = _before(name)
         self._reader: ChannelReader | None = None
         self._task: asyncio.Task[None] | None = None
@@ -101,6 +135,20 @@ class SessionReader:
         self._pushed_out = 0
         self.ended: asyncio.Event = asyncio.Event()
         """Set when the channel is over."""
+        self.heard_at: float | None = None
+        """When a message last came, by the monotonic clock."""
+        self.farewell: str | None = None
+        """The reason that the worker gave for ending the session (``{"type": "ended", "reason": …}``)."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether the session has this channel."""
+        return self._reader is not None
+
+    @property
+    def open(self) -> bool:
+        """Whether there is such a channel, and it is not over."""
+        return self._reader is not None and not self.ended.is_set()
 
     def __call__(self) -> SessionReader:
         """The reader itself."""
@@ -123,8 +171,13 @@ class SessionReader:
 
     def stats(self) -> ChannelStats:
         """How many messages were received, and how many nobody read in time."""
-        missed = self._reader.missed if self._reader else 0
-        return ChannelStats(frames=self._received, dropped=self._pushed_out + missed)
+        reader = self._reader
+        return ChannelStats(
+            frames=self._received,
+            bytes=reader.bytes if reader else 0,
+            dropped=self._pushed_out,
+            missed=reader.missed if reader else 0,
+        )
 
     def connect(self, url: str | None, transport: Transport) -> None:
         """Begin to read, or learn that there is no such channel."""
@@ -136,7 +189,16 @@ class SessionReader:
 
         self._missing = None
         self._reader = ChannelReader(url, transport=transport)
-        self._task = asyncio.create_task(self._fetch(self._reader))
+        self._task = asyncio.create_task(self._fetch(self._reader), name=f"livepeer-{self._name}")
+
+    def fail(self, error: LivepeerError) -> None:
+        """The session is over: what was received can still be iterated, and then this is raised."""
+        if self.open:
+            self._failure = error
+            self.ended.set()
+            self._news.set()
+            if self._task is not None:
+                self._task.cancel()
 
     async def close(self) -> None:
         """Stop reading; what was received can still be iterated."""
@@ -149,8 +211,11 @@ class SessionReader:
     async def _fetch(self, reader: ChannelReader) -> None:
         try:
             async for message in reader:
+                self.heard_at = time.monotonic()
                 if message == _KEEP_ALIVE:
                     continue
+                if isinstance(message, dict) and message.get("type") == "ended":
+                    self.farewell = str(message.get("reason") or "ended")
                 self._received += 1
                 self._messages.append(message)
                 if len(self._messages) > _KEPT:
@@ -160,35 +225,10 @@ class SessionReader:
         except ChannelNotFound:
             pass  # over before it was read: an ordinary end
         except LivepeerError as error:
-            self._failure = error
+            self._failure = await self._explain(error)
         finally:
             self.ended.set()
             self._news.set()
-
-
-class RawChannel:
-    """One channel of a session as bytes; its two ends are `livepeer.trickle`'s.
-
-    Args:
-        url: The channel's URL.
-        transport: The session's HTTP connections.
-    """
-
-    def __init__(self, url: str, transport: Transport) -> None:
-        self.url: str = url
-        self._transport = transport
-
-    def publisher(self, *, mime_type: str = "application/octet-stream") -> Any:
-        """A `livepeer.trickle.TricklePublisher`; close it when you are done."""
-        from livepeer.trickle import TricklePublisher
-
-        return TricklePublisher(self.url, transport=self._transport, mime_type=mime_type)
-
-    def subscriber(self, *, start: int = 0) -> Any:
-        """A `livepeer.trickle.TrickleSubscriber`, from a segment's number on (-2: the newest)."""
-        from livepeer.trickle import TrickleSubscriber
-
-        return TrickleSubscriber(self.url, transport=self._transport, start=start)
 
 
 def _before(name: str) -> LivepeerError:

@@ -1,64 +1,80 @@
-"""Ending a live session without losing what is still inside the worker."""
+"""Ending a live session without losing what is still inside the worker.
+
+Ending the media-in channel discards what the worker hasn't fetched of it (go-livepeer v0.9.1), and stopping
+the session discards what is in all others. So the order is: finish the input; wait until the output has
+brought the last timestamp; end media-in, which some workers wait for before they give their last frames; read
+the output and the events to their ends; and only then stop the session.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from typing import TYPE_CHECKING
 
 from livepeer import trickle
-from livepeer.trickle import media
 
-__all__ = ["drain_media"]
+from .channels import SessionReader
+from .media import SessionMedia
 
-_QUIET = 0.5  # seconds without a picture, after which none is expected before the input's end
+if TYPE_CHECKING:
+    from livepeer.trickle import media
+
+__all__ = ["drain_events", "drain_input", "drain_output", "end_channel"]
+
+_QUIET = 0.5  # seconds without output after which none is expected before the input's end
+_PATIENT = 3.0  # how many times the longest pause between two outputs they may be
+_UNSEEN = 0.5  # seconds for the worker to fetch the last segment, where no output tells that it did
+_TAIL = 0.25  # seconds without a message after which no more are expected
 _LOOK = 0.005  # seconds between two looks at the output
 _logger = logging.getLogger("livepeer.client")
 
 
-async def drain_media(
-    publish: media.MediaPublish,
-    output: media.MediaOutput | None,
-    transport: trickle.Transport,
-    patience: float,
-) -> None:
-    """Finish the input, and wait until the output has brought what it can.
-
-    Ending the media-in channel discards what the worker hasn't fetched of it (go-livepeer v0.9.1), so the
-    channel is ended only when the last timestamp is back, or the output has fallen silent: some workers hold
-    their last frames until the input ends.
+async def drain_input(session_media: SessionMedia, deadline: float) -> None:
+    """Finish the input, and wait until the output has brought what was written, or has fallen silent.
 
     Args:
-        publish: The writer of the session.
-        output: The reader of the session, if it has one.
-        transport: The session's connections.
-        patience: Seconds to wait for the output.
+        session_media: The writer, and the reader if there is one.
+        deadline: When to wait no longer, by the monotonic clock.
     """
-    deadline = time.monotonic() + patience
+    writer, output = session_media.writer, session_media.reader
+    if writer is None:
+        return
     try:
-        await publish.close(delete=False)
-        if output is not None:
-            await _until_back(publish, output, deadline)
+        async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+            await writer.close(delete=False)
+    except TimeoutError:
+        _logger.debug("the input %s could not be finished in time", writer.url)
+        await writer.abort()
     except trickle.LivepeerError as error:
-        _logger.debug("the input %s had ended before: %s", publish.url, error)
-    await _end(publish.url, transport)
-    while output is not None and not output.finished and time.monotonic() < deadline:
+        _logger.debug("the input %s had ended before: %s", writer.url, error)
+    if output is not None and session_media.reading:
+        await _until_back(writer, output, deadline)
+    elif writer.bytes:
+        await asyncio.sleep(min(_UNSEEN, max(deadline - time.monotonic(), 0)))
+
+
+async def drain_output(output: media.MediaOutput, deadline: float) -> None:
+    """Wait for the end of the output, which the worker ends after its input."""
+    while not output.finished and time.monotonic() < deadline:
         await asyncio.sleep(_LOOK)
 
 
-async def _until_back(publish: media.MediaPublish, output: media.MediaOutput, deadline: float) -> None:
-    seen = output.last_timestamp
-    since = time.monotonic()
-    while not output.ended and time.monotonic() < min(deadline, since + _QUIET):
-        last = publish.last_timestamp
-        if last is None or (output.last_timestamp is not None and output.last_timestamp >= last):
-            return
-        if output.last_timestamp != seen:
-            seen, since = output.last_timestamp, time.monotonic()
-        await asyncio.sleep(_LOOK)
+async def drain_events(readers: tuple[SessionReader, ...], asked_at: float, deadline: float) -> None:
+    """Wait until the worker has ended its messages, or has sent none for some time.
+
+    Args:
+        readers: The channels.
+        asked_at: When the worker last got something that it may answer.
+        deadline: When to wait no longer.
+    """
+    for reader in readers:
+        while reader.open and time.monotonic() < min(deadline, max(asked_at, reader.heard_at or 0) + _TAIL):
+            await asyncio.sleep(_LOOK)
 
 
-async def _end(url: str, transport: trickle.Transport) -> None:
+async def end_channel(url: str, transport: trickle.Transport) -> None:
     """End a channel; that it had ended before is ordinary."""
     from .._http import translated
 
@@ -68,3 +84,18 @@ async def _end(url: str, transport: trickle.Transport) -> None:
                 await answer.read()
     except trickle.LivepeerError as error:
         _logger.debug("the end of %s was not said: %s", url, error)
+
+
+async def _until_back(writer: media.MediaPublish, output: media.MediaOutput, deadline: float) -> None:
+    seen = output.last_timestamp
+    since = time.monotonic()
+    longest = 0.0
+    while not output.ended and time.monotonic() < min(deadline, since + max(_QUIET, _PATIENT * longest)):
+        last = writer.last_timestamp
+        if last is None or (output.last_timestamp is not None and output.last_timestamp >= last):
+            return
+        if output.last_timestamp != seen:
+            now = time.monotonic()
+            longest = max(longest, now - since)
+            seen, since = output.last_timestamp, now
+        await asyncio.sleep(_LOOK)

@@ -1,37 +1,43 @@
-"""`LiveSession`: connects, hands out its channels, and leaves nothing running when it is over."""
+"""`LiveSession`: the face of a live session. `lifecycle` opens and closes it, `watch` notices its end."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from livepeer import trickle
 from livepeer.trickle import media
 
 from ..errors import ConfigurationError, LivepeerError, SessionEnded
 from ..results import Response
-from .channels import RawChannel, SessionReader, SessionWriter
-from .drain import drain_media
+from .channels import SessionReader, SessionWriter
 from .http import SessionSocket, session_request
-from .stats import ChannelStats, SessionStats
+from .lifecycle import Lifecycle
+from .media import SessionMedia
+from .raw import RawChannel
+from .stats import SessionStats
 
 if TYPE_CHECKING:
     from .._calls import Calls
     from .._http import Pool
-    from ..routes import Started
+    from ..routes import LiveCall, Started
 
 __all__ = ["LiveSession"]
 
 Status = Literal["new", "live", "ended"]
 
-_PATIENCE = 5.0  # seconds that a cancelled caller waits for a start that is in flight
-_logger = logging.getLogger("livepeer.client")
-
 
 class LiveSession:
     """A live session with a worker. Made by `Gateway.live`; connects when entered or awaited.
+
+    When the session ends before it is closed (the worker dies or ends it, the orchestrator is gone, the
+    output stalls), `reason` and `error` say why within about two seconds, and so does what `write_frame`,
+    ``control.write``, readers of frames and the iteration of events raise: a `SessionEnded`. Readers whose
+    channel was ended in order end normally. While output stays away the worker is asked over HTTP whether it
+    is there (``GET /health``), at most every two seconds.
+
+    An orchestrator ends a channel whose newest segment began more than five minutes ago. The control channel
+    is kept alive; media channels are not: a pause of the input that long ends the session (and most workers
+    end an idle one sooner).
 
     Attributes:
         control: Writes JSON messages to the worker.
@@ -44,40 +50,40 @@ class LiveSession:
         self,
         calls: Calls,
         pool: Pool,
-        capability: str,
+        call: LiveCall,
         *,
-        model: str | None,
-        params: dict[str, Any] | None,
-        request_id: str | None,
-        stream_id: str | None,
-        path: str | None,
+        stall_timeout: float | None,
+        startup_timeout: float | None,
     ) -> None:
-        from .._calls import request_id as make_id
-        from ..routes import LiveCall
-
-        if params is not None and not isinstance(params, Mapping):
-            raise ConfigurationError(f"params= is a {type(params).__name__}; it is a dict.")
-        self.capability: str = capability
-        self.request_id: str = request_id or make_id()
-        self.control: SessionWriter = SessionWriter("control")
-        self.events: SessionReader = SessionReader("events")
-        self.data: SessionReader = SessionReader("data")
-        self._calls = calls
-        self._pool = pool
-        self._call = LiveCall(capability, self.request_id, model, params, stream_id, path)
-        self._status: Status = "new"
-        self._started: Started | None = None
-        self._transport: trickle.Transport | None = None
-        self._publish: tuple[dict[str, Any], media.MediaPublish] | None = None
-        self._subscribe: tuple[dict[str, Any], media.MediaOutput] | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self.capability: str = call.capability
+        self.request_id: str = call.request_id
+        self.control: SessionWriter = SessionWriter("control", self._explain)
+        self.events: SessionReader = SessionReader("events", self._explain)
+        self.data: SessionReader = SessionReader("data", self._explain)
+        self._media = SessionMedia(call.capability, self._explain)
+        self._life = Lifecycle(
+            calls,
+            pool,
+            call,
+            channels=(self._media, self.control, self.events, self.data),
+            limits=(stall_timeout, startup_timeout),
+            owner=self,
+        )
 
     @property
     def status(self) -> Status:
-        """``"new"`` before it is connected, ``"live"``, and ``"ended"`` when either side closed it."""
-        if self._status == "live" and "events" in self._session.urls and self.events.ended.is_set():
-            return "ended"
-        return self._status
+        """``"new"`` before it is connected, ``"live"``, and ``"ended"`` when either side ended it."""
+        return self._life.status
+
+    @property
+    def reason(self) -> str | None:
+        """Why the session is over, in the words of `SessionEnded.reason`; None while it isn't."""
+        return self._life.reason
+
+    @property
+    def error(self) -> LivepeerError | None:
+        """What ended the session, when that was not `close`."""
+        return self._life.error
 
     @property
     def manifest_id(self) -> str:
@@ -104,15 +110,10 @@ class LiveSession:
         Raises:
             ConfigurationError: The session has no such channel, isn't connected, or has a writer made with
                 other arguments.
+            SessionEnded: The session is over.
         """
-        wanted = {"fps": fps, **options}
-        if self._publish is None:
-            url = self._channel_url("publish", "takes no media")
-            # The channel was made for this session, so its first segment is known without asking.
-            options = {"start": 0, **wanted}
-            self._publish = (wanted, media.MediaPublish(url, transport=self._transport, **options))
-        _same("publish", wanted, self._publish[0])
-        return self._publish[1]
+        self._check_open()
+        return self._media.publish({"fps": fps, **options})
 
     def subscribe(self, **options: Any) -> media.MediaOutput:
         """The reader of the session's video, made at the first call.
@@ -123,29 +124,26 @@ class LiveSession:
         Raises:
             ConfigurationError: The session has no such channel, isn't connected, or has a reader made with
                 other arguments.
+            SessionEnded: The session is over.
         """
-        if self._subscribe is None:
-            url = self._channel_url("subscribe", "sends no media")
-            self._subscribe = (options, media.MediaOutput(url, transport=self._transport, **options))
-        _same("subscribe", options, self._subscribe[0])
-        return self._subscribe[1]
+        self._check_open()
+        return self._media.subscribe(options)
 
     async def update(self, params: Mapping[str, Any]) -> None:
-        """Change the worker's parameters."""
+        """Change the worker's parameters; raises as ``control.write`` does."""
         await self.control.write(dict(params))
 
     def stats(self) -> SessionStats:
-        """The session's counters, by channel."""
-        sent = self._publish[1] if self._publish else None
-        received = self._subscribe[1] if self._subscribe else None
+        """The session's counters, by channel; still there after its end."""
+        media_in, media_out = self._media.stats()
         return SessionStats(
-            media_in=ChannelStats(sent.frames, sent.bytes, sent.dropped) if sent else ChannelStats(),
-            media_out=ChannelStats(received.frames_in, received.bytes_in, received.dropped)
-            if received
-            else ChannelStats(),
+            media_in=media_in,
+            media_out=media_out,
             control=self.control.stats(),
             events=self.events.stats(),
             data=self.data.stats(),
+            lag=self._media.lag(),
+            latency=self._media.latency(),
         )
 
     def channel(self, name_or_url: str) -> RawChannel:
@@ -156,8 +154,7 @@ class LiveSession:
         if url is None:
             names = ", ".join(self._session.urls) or "none"
             raise ConfigurationError(f"This session has no channel {name_or_url!r}; it has: {names}.")
-        assert self._transport is not None
-        return RawChannel(str(url), self._transport)
+        return RawChannel(str(url), self._life.transport)
 
     async def request(
         self, method: str, path: str, *, input: Any = None, headers: Mapping[str, str] | None = None
@@ -172,11 +169,18 @@ class LiveSession:
 
         Raises:
             CapabilityError: The worker's own error.
+            OrchestratorError: The worker, or the session, is gone.
+            ConnectionFailed, StreamError: The connection could not be made, or broke.
         """
         session = self._session
-        assert self._transport is not None
         return await session_request(
-            self._transport, session, method, path, input=input, headers=headers, request_id=self.request_id
+            self._life.transport,
+            session,
+            method,
+            path,
+            input=input,
+            headers=headers,
+            request_id=self.request_id,
         )
 
     def websocket(self, path: str) -> SessionSocket:
@@ -186,137 +190,41 @@ class LiveSession:
             CapabilityError: When it opens: the worker has no WebSocket there.
         """
         session = self._session
-        assert self._transport is not None
-        return SessionSocket(self._transport, session, path, request_id=self.request_id)
+        return SessionSocket(self._life.transport, session, path, request_id=self.request_id)
 
     async def close(self, drain: float = 5.0) -> None:
         """End the session: finish the input, wait for the rest of the output, tell the orchestrator.
 
         Args:
-            drain: Seconds to wait for frames that are still on their way; existing readers get them.
+            drain: Seconds to wait for frames and events that are still on their way; existing readers get
+                them, and then end normally.
         """
-        if self._closing is None:
-            if self._status != "live":
-                self._status = "ended"
-                return
-            self._status = "ended"
-            self._closing = asyncio.create_task(self._close(drain))
-        await self._finish(self._closing)
+        await self._life.close(drain)
 
     async def aclose(self) -> None:
         """`close` without waiting for frames; the end of the event loop does it to what is still open."""
-        await self.close(drain=0.0)
+        await self._life.close(0.0)
 
     def __await__(self) -> Generator[Any, None, LiveSession]:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> LiveSession:
-        if self._status != "new":
-            raise SessionEnded(
-                "A session can be opened once; gw.live(…) makes another.", reason="opened before"
-            )
-        self._transport = await self._pool.transport()
-        starting = asyncio.create_task(self._start())
-        try:
-            self._started = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            stopping = self._pool.adopt(lambda: _stop_when_started(starting))
-            await asyncio.wait({stopping}, timeout=_PATIENCE)
-            raise
-        urls = self._started.urls
-        self.control.connect(urls.get("control"), self._transport)
-        self.events.connect(urls.get("events"), self._transport)
-        self.data.connect(urls.get("data"), self._transport)
-        self._status = "live"
-        self._pool.enlist(self)
+        await self._life.open()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
-        await self.close(drain=5.0 if kind is None else 0.0)
+        await self._life.close(5.0 if kind is None else 0.0)
 
     @property
     def _session(self) -> Started:
-        if self._started is None:
-            raise ConfigurationError(
-                "The session isn't connected yet.", hint="Enter it first: async with gw.live(…) as session."
-            )
-        return self._started
+        return self._life.started
 
-    async def _start(self) -> Started:
-        started = await self._calls.open_live(self._call)
-        if "publish" in started.urls or "subscribe" in started.urls:
-            await asyncio.to_thread(_load_media)
-        return started
+    def _check_open(self) -> None:
+        _ = self._session
+        if self._life.error is not None:
+            raise self._life.error
+        if self.status == "ended":
+            raise SessionEnded("The session is over.", reason=self.reason or "closed")
 
-    def _channel_url(self, role: str, lacks: str) -> str:
-        url = self._session.urls.get(role)
-        if self._status == "ended":
-            raise SessionEnded("The session is over.", reason="closed")
-        if url is None:
-            raise ConfigurationError(
-                f"{self.capability!r} {lacks}: the session has no {role} channel.",
-                hint="LiveSession.raw shows what the worker opened.",
-            )
-        return url
-
-    async def _close(self, drain: float) -> None:
-        assert self._transport is not None
-        try:
-            if self._publish is not None:
-                output = self._subscribe[1] if self._subscribe else None
-                if drain > 0:
-                    await drain_media(self._publish[1], output, self._transport, drain)
-                else:
-                    await self._publish[1].abort()
-            await self.control.close()
-        except LivepeerError as error:
-            # The other side was faster: an ordinary end.
-            _logger.debug("closing %s: %s", self.manifest_id, error)
-        finally:
-            await self._session.stop()
-            if self._subscribe is not None:
-                await self._subscribe[1].aclose()
-            await self.events.close()
-            await self.data.close()
-            self._pool.discharge(self)
-
-    async def _finish(self, task: asyncio.Task[None]) -> None:
-        """Wait for a task; when cancelled, for some seconds more, then leave it in the gateway's care."""
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            try:
-                await asyncio.wait({task}, timeout=_PATIENCE)
-            finally:
-                if not task.done():
-                    self._pool.adopt(lambda: _to_its_end(task))
-            raise
-
-
-def _load_media() -> None:
-    """Load PyAV in a thread, so that the loop doesn't stand still when the first frame is written."""
-    try:
-        _ = media.MediaPublish, media.MediaOutput
-    except LivepeerError:
-        return  # it isn't installed, which publish() and subscribe() tell
-
-
-async def _stop_when_started(starting: asyncio.Task[Started]) -> None:
-    """Wait for a start that its caller gave up, and stop what it brought; else nobody knows that job's id."""
-    try:
-        started = await starting
-    except LivepeerError:
-        return
-    await started.stop()
-
-
-async def _to_its_end(task: asyncio.Task[None]) -> None:
-    await asyncio.wait({task})
-
-
-def _same(verb: str, wanted: dict[str, Any], given: dict[str, Any]) -> None:
-    if wanted != given:
-        raise ConfigurationError(
-            f"session.{verb}() was called with {wanted} after it had been called with {given}; "
-            "a session has one."
-        )
+    async def _explain(self, error: LivepeerError, channel: str | None = None) -> LivepeerError:
+        return await self._life.explain(error, channel)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .latency import Latency
+
 __all__ = ["ChannelStats", "SessionStats"]
 
 
@@ -13,13 +15,20 @@ class ChannelStats:
 
     Attributes:
         frames: Video frames, or JSON messages.
-        bytes: Bytes of media; 0 for JSON channels.
-        dropped: What was left out because a queue was full, or because it was no longer there to be read.
+        bytes: Bytes of media or of JSON.
+        dropped: What was left out here because a queue was full.
+        lost: Frames written in vain, because the connection broke in their segment (media in); or that came
+            damaged, or without what they build on (media out).
+        missed: Segments that were gone from the orchestrator's ring before they could be read.
+        audio: Frames of sound.
     """
 
     frames: int = 0
     bytes: int = 0
     dropped: int = 0
+    lost: int = 0
+    missed: int = 0
+    audio: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,10 @@ class SessionStats:
         control: What was written.
         events: What was received.
         data: What was received.
+        lag: How many seconds the newest output is behind the newest input, by their timestamps; None before
+            there are both.
+        latency: From `write_frame` to the reader, over the last ten seconds; None before the first frame, and
+            where the worker gives frames other timestamps.
     """
 
     media_in: ChannelStats = field(default_factory=ChannelStats)
@@ -39,3 +52,5 @@ class SessionStats:
     control: ChannelStats = field(default_factory=ChannelStats)
     events: ChannelStats = field(default_factory=ChannelStats)
     data: ChannelStats = field(default_factory=ChannelStats)
+    lag: float | None = None
+    latency: Latency | None = None

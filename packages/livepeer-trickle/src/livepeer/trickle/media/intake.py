@@ -42,6 +42,7 @@ class Intake:
         self.last_timestamp: float | None = None
         self.last_arrival_at: float | None = None
         self.ended = False
+        self.held_up = False
         self._subscriber = subscriber
         self._demuxer = Demuxer()
         self._tracks: dict[str, int] = {}  # the PID that is decoded, by kind
@@ -52,6 +53,11 @@ class Intake:
         self._late_bytes: list[BoundedQueue[bytes]] = []  # readers who wait for the next segment
         self._late_packets: list[BoundedQueue[Packet]] = []  # and for the next key frame
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it reads, or did."""
+        return self._task is not None
 
     def start(self) -> None:
         """Begin to read."""
@@ -117,7 +123,9 @@ class Intake:
             async for segment in self._subscriber:
                 self._begin_segment(segment)
                 async for chunk in segment:
+                    self.held_up = True  # until it is taken: whoever sees this sees it wait for a reader
                     await self._take(chunk)
+                    self.held_up = False
             await self._pass_on(self._demuxer.flush())
             self._check_hope(0)
         except LivepeerError as failed:

@@ -97,6 +97,16 @@ class MediaOutput:
         return self._intake.ended
 
     @property
+    def started(self) -> bool:
+        """Whether the channel is, or was, read: a reader has asked for its first item."""
+        return self._intake.started
+
+    @property
+    def held_up(self) -> bool:
+        """Whether reading waits for a slow reader (or the decoder) on this side just now."""
+        return self._intake.held_up
+
+    @property
     def finished(self) -> bool:
         """Whether the channel is over and everything of it is decoded."""
         return self.ended and self._intake.decoding.done

@@ -1,0 +1,283 @@
+"""The life of a session: it is opened, it may end by itself, and it is closed; then nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from livepeer import trickle
+
+from ..errors import ConfigurationError, LivepeerError, SessionEnded, SessionLost
+from .channels import SessionReader, SessionWriter
+from .drain import drain_events, drain_input, drain_output, end_channel
+from .media import SessionMedia
+from .silence import Seen, Silence
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from .._calls import Calls
+    from .._http import Pool
+    from ..routes import LiveCall, Started
+
+__all__ = ["Lifecycle"]
+
+_PATIENCE = 5.0  # seconds that a cancelled caller waits for a start, or an end, that is in flight
+_logger = logging.getLogger("livepeer.client")
+
+
+class Lifecycle:
+    """Opens and closes one session, and ends its channels when the session ends by itself.
+
+    Args:
+        calls: Starts it.
+        pool: The gateway's connections.
+        call: What to start.
+        channels: Its media, control, events and data.
+        limits: `stall_timeout` and `startup_timeout` of `Gateway.live`.
+        owner: The `LiveSession`, which the pool closes with its loop.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        pool: Pool,
+        call: LiveCall,
+        *,
+        channels: tuple[SessionMedia, SessionWriter, SessionReader, SessionReader],
+        limits: tuple[float | None, float | None],
+        owner: Any,
+    ) -> None:
+        self.error: LivepeerError | None = None
+        self._calls = calls
+        self._pool = pool
+        self._call = call
+        self._media, self._control, self._events, self._data = channels
+        self._limits = limits
+        self._owner = owner
+        self._status: Literal["new", "live", "ended"] = "new"
+        self._reason: str | None = None
+        self._in_order = False
+        self._started: Started | None = None
+        self._transport: trickle.Transport | None = None
+        self._watch: Watch | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> Literal["new", "live", "ended"]:
+        """See `LiveSession.status`."""
+        if self._status == "live" and (self.error is not None or self.ended_channels()[1]):
+            return "ended"
+        return self._status
+
+    @property
+    def reason(self) -> str | None:
+        """See `LiveSession.reason`."""
+        return self._reason or ("ended" if self.status == "ended" else None)
+
+    @property
+    def started(self) -> Started:
+        """The session at its orchestrator; raises `ConfigurationError` before there is one."""
+        if self._started is None:
+            raise ConfigurationError(
+                "The session isn't connected yet.", hint="Enter it first: async with gw.live(…) as session."
+            )
+        return self._started
+
+    @property
+    def transport(self) -> trickle.Transport:
+        """The connections."""
+        assert self._transport is not None
+        return self._transport
+
+    async def open(self) -> None:
+        """Start the session, and connect its channels."""
+        if self._status != "new":
+            raise SessionEnded(
+                "A session can be opened once; gw.live(…) makes another.", reason="opened before"
+            )
+        self._transport = await self._pool.transport()
+        starting = asyncio.create_task(self._start())
+        try:
+            self._started = started = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            stopping = self._pool.adopt(lambda: _stop_when_started(starting))
+            await asyncio.wait({stopping}, timeout=_PATIENCE)
+            raise
+        urls = started.urls
+        self._media.connect(urls, self._transport)
+        self._control.connect(urls.get("control"), self._transport)
+        self._events.connect(urls.get("events"), self._transport)
+        self._data.connect(urls.get("data"), self._transport)
+        self._status = "live"
+        if urls:
+            self._watch = Watch(self, started, self._transport, Silence(*self._limits), self._call.request_id)
+        self._pool.enlist(self._owner)
+
+    async def close(self, drain: float) -> None:
+        """End the session; see `LiveSession.close`."""
+        if self._closing is None:
+            if self._status != "live":
+                self._status = "ended"
+                self._reason = self._reason or "closed"
+                return
+            self._status = "ended"
+            self._reason = self._reason or "closed"
+            self._closing = asyncio.create_task(self._close(drain if self._orderly else 0.0))
+        await self._finish(self._closing)
+
+    async def explain(self, error: LivepeerError, channel: str | None = None) -> LivepeerError:
+        """What a failure means: the end of the session, or just itself; see `Watch.explain`."""
+        if self.error is None and self._watch is not None:
+            return await self._watch.explain(error, channel)
+        return self.error or error
+
+    # What the watch sees, and says
+
+    def seen(self, now: float) -> Seen:
+        """The session's clocks."""
+        writer, reader = self._media.writer, self._media.reader
+        heard = [at for at in (self._events.heard_at, self._data.heard_at) if at is not None]
+        arrived = reader.last_arrival_at if reader is not None else None
+        return Seen(
+            written_at=writer.last_written_at if writer is not None else self._control.written_at,
+            arrived_at=arrived,
+            heard_at=max([*heard, *([arrived] if arrived is not None else [])], default=None),
+            waiting=writer.queued if writer is not None else 0,
+            owed=self._media.owed(),
+            expected=writer is not None and self._media.reading and not self._media.held_up,
+        )
+
+    def ended_channels(self) -> tuple[str | None, bool]:
+        """See `Watched`."""
+        reader, reading = self._media.reader, self._media.reading
+        media_over = reader is not None and reading and reader.ended and reader.error is None
+        # The data channel counts where it is the only one: a worker may end it sooner than the others.
+        messages = next((one for one in (self._events, self._data) if one.exists), None)
+        over = [media_over] if reading else []
+        over += [not messages.open] if messages is not None else []
+        return "media-out" if media_over else None, bool(over) and all(over)
+
+    def counts(self) -> tuple[int, int]:
+        """Frames sent, and frames that came back."""
+        sent, back = self._media.stats()
+        return sent.frames, back.frames
+
+    def farewell(self) -> str | None:
+        """The worker's reason for the end."""
+        return self._events.farewell
+
+    def over(self, error: LivepeerError, *, in_order: bool) -> None:
+        """The session ended by itself."""
+        self.error, self._in_order = error, in_order
+        if isinstance(error, SessionEnded):
+            self._reason = error.reason
+        self._control.fail(error)
+        self._media.fail(error, readers=not in_order)
+        if not in_order:
+            self._events.fail(error)
+            self._data.fail(error)
+
+    # Inside
+
+    async def _start(self) -> Started:
+        started = await self._calls.open_live(self._call)
+        if "publish" in started.urls or "subscribe" in started.urls:
+            await asyncio.to_thread(_load_media)
+        return started
+
+    async def _close(self, drain: float) -> None:
+        deadline = time.monotonic() + drain
+        try:
+            if drain > 0:
+                await self._drain(deadline)
+            elif self._media.writer is not None:
+                await self._media.writer.abort()
+            await self._stop_watch()
+            await self._control.close(delete=self.error is None)
+            if drain > 0 and self._orderly:
+                await drain_events((self._events, self._data), self._last_input_at(), deadline)
+        except LivepeerError as error:
+            # The other side was faster: an ordinary end.
+            _logger.debug("closing %s: %s", self.started.session_id, error)
+        finally:
+            await self._stop_watch()
+            await self._release()
+            if self._media.reader is not None:
+                await self._media.reader.aclose()
+            await self._events.close()
+            await self._data.close()
+            self._pool.discharge(self._owner)
+
+    async def _drain(self, deadline: float) -> None:
+        """Finish the input, and let the output come."""
+        writer, reader = self._media.writer, self._media.reader
+        if writer is not None:
+            if self.error is None:
+                await drain_input(self._media, deadline)
+            if self._watch is not None:
+                self._watch.expect_the_end()
+            if self.error is None:
+                await end_channel(writer.url, self.transport)
+            else:
+                await writer.abort()
+        if reader is not None and self._media.reading and self._orderly and (writer or self.error):
+            await drain_output(reader, deadline)  # a watch that finds the worker dead ends the reader
+
+    @property
+    def _orderly(self) -> bool:
+        """Whether what is on its way can still come."""
+        return self.error is None or self._in_order
+
+    def _last_input_at(self) -> float:
+        """When the worker was last given something to answer."""
+        if self._media.writer is not None:
+            return time.monotonic()
+        return self._control.written_at or 0.0
+
+    async def _release(self) -> None:
+        if isinstance(self.error, SessionLost):
+            self._pool.adopt(self.started.stop)  # there is nobody to tell; it tries some times
+        else:
+            await self.started.stop()
+
+    async def _stop_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            await watch.stop()
+
+    async def _finish(self, task: asyncio.Task[None]) -> None:
+        """Wait for a task; when cancelled, for some seconds more, then leave it in the gateway's care."""
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            try:
+                await asyncio.wait({task}, timeout=_PATIENCE)
+            finally:
+                if not task.done():
+                    self._pool.adopt(lambda: _to_its_end(task))
+            raise
+
+
+def _load_media() -> None:
+    """Load PyAV in a thread, so that the loop doesn't stand still when the first frame is written."""
+    from livepeer.trickle import media
+
+    try:
+        _ = media.MediaPublish, media.MediaOutput
+    except LivepeerError:
+        return  # it isn't installed, which publish() and subscribe() tell
+
+
+async def _stop_when_started(starting: asyncio.Task[Started]) -> None:
+    """Wait for a start that its caller gave up, and stop what it brought; else nobody knows that job's id."""
+    try:
+        started = await starting
+    except LivepeerError:
+        return
+    await started.stop()
+
+
+async def _to_its_end(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})

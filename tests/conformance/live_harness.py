@@ -1,0 +1,214 @@
+"""What breaks live sessions in tests, and what shows whether a frame came through."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import numpy as np
+from aiohttp import web
+from harness import Network, Session, Worker
+
+from livepeer.devkit.demo import numbers
+from livepeer.trickle import TLSPolicy, Transport, TricklePublisher, TrickleServer, TrickleSubscriber
+from livepeer.trickle.media import MediaPublish
+
+WIDTH, HEIGHT, FPS = 320, 64, 30
+
+
+def picture(number: int) -> av.VideoFrame:
+    """A small frame with its number drawn into it."""
+    array = np.full((HEIGHT * 3 // 2, WIDTH), 128, np.uint8)
+    array[:HEIGHT] = np.linspace(40, 200, WIDTH, dtype=np.uint8)
+    numbers.draw(array[:HEIGHT], number)
+    return av.VideoFrame.from_ndarray(array, format="yuv420p")
+
+
+def number_of(frame: Any) -> int | None:
+    """The number in a frame that came back."""
+    return numbers.read(frame.raw.reformat(format="yuv420p").to_ndarray()[:HEIGHT])
+
+
+class WorkerProcess:
+    """`live_worker.py` in a process of its own, registered under a name of its own; a context manager."""
+
+    def __init__(self, network: Network) -> None:
+        self.app = f"passing-{uuid.uuid4().hex[:6]}"
+        settings = {"orch_url": network.url, "secret": network.secret, "name": self.app}
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("live_worker.py")), json.dumps(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> WorkerProcess:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline(), "the worker did not start"
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.kill()
+        self._process.communicate()
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye to anybody."""
+        self._process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: its connections stay, and nothing moves."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._process.send_signal(signal.SIGCONT)
+
+
+class BareWorker:
+    """The bare worker of a session, which opens its channels and leaves every byte to the test."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.app = ""
+        self.session: Session | None = None
+        self.inner: dict[str, str] = {}
+        self._worker = worker
+        self._transport: Transport | None = None
+        worker.routes.add_post("/live", self._live)
+
+    async def register(self) -> BareWorker:
+        """Be callable."""
+        self.app = (await self._worker.register(mode="persistent"))["app"]
+        return self
+
+    async def _live(self, request: web.Request) -> web.Response:
+        told = {name: request.headers[f"Livepeer-Session-{name}"] for name in ("Id", "Token", "Control")}
+        session = Session(told["Id"], "", "", told["Control"], told["Token"])
+        kinds = {"in": "video/MP2T", "out": "video/MP2T", "control": "application/json"}
+        wanted = [{"name": n, "mime_type": k} for n, k in {**kinds, "events": "application/json"}.items()]
+        status, answer = await self._worker.callback(session, "POST", "channels", {"channels": wanted})
+        assert status == 200, answer
+        self.session = session
+        self.inner = {one["name"]: one["url"] for one in answer["channels"]}
+        roles = {"in": "publish", "out": "subscribe", "control": "control", "events": "events"}
+        return web.json_response({f"{roles[name]}_url": url for name, url in self.inner.items()})
+
+    async def stop(self) -> None:
+        """End the session as a worker does."""
+        assert self.session is not None
+        await self._worker.callback(self.session, "POST", "stop")
+
+    @contextlib.asynccontextmanager
+    async def writing(self, name: str = "out", start: int | None = 0) -> AsyncIterator[TricklePublisher]:
+        """A writer of one of the session's channels."""
+        async with Transport(tls=TLSPolicy("insecure")) as transport:
+            publisher = TricklePublisher(self.inner[name], transport=transport, start=start)
+            try:
+                yield publisher
+            finally:
+                await publisher.abort()
+
+
+class Link:
+    """A TCP connection to a network that the test can cut and hold, in a place of its own."""
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        self._target = parts.hostname or "", parts.port or 443
+        self._server: asyncio.Server | None = None
+        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.carried = 0
+        """Bytes that went through towards the network."""
+
+    async def __aenter__(self) -> Link:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._flowing.set()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def through(self, url: str) -> str:
+        """The URL by way of this link."""
+        assert self._server is not None
+        port = self._server.sockets[0].getsockname()[1]
+        return urlsplit(url)._replace(netloc=f"127.0.0.1:{port}").geturl()
+
+    def cut(self) -> None:
+        """Break every connection, without a goodbye."""
+        for pair in list(self._pairs):
+            for writer in pair:
+                writer.transport.abort()
+
+    def hold(self) -> None:
+        """Let nothing through any more, connections stay."""
+        self._flowing.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            to_reader, to_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = (writer, to_writer)
+        self._pairs.add(pair)
+        for source, sink, counted in ((reader, to_writer, True), (to_reader, writer, False)):
+            task = asyncio.ensure_future(self._carry(source, sink, counted=counted))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, counted: bool
+    ) -> None:
+        try:
+            while data := await source.read(65536):
+                await self._flowing.wait()
+                self.carried += len(data) if counted else 0
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            sink.transport.abort()
+        else:
+            await self._flowing.wait()
+            sink.close()
+
+
+async def encoded(seconds: int) -> list[bytes]:
+    """Segments of a second each, with 30 numbered frames each."""
+    async with TrickleServer.serve() as server:
+        server.create("v")
+        url, segments = server.channel_url("v"), []
+
+        async def read() -> None:
+            async with TrickleSubscriber(url) as subscriber:
+                async for segment in subscriber:
+                    segments.append(await segment.read())
+
+        reading = asyncio.create_task(read())
+        async with MediaPublish(url, fps=FPS, start=0) as publisher:
+            for number in range(seconds * FPS):
+                await publisher.write_frame(picture(number))
+                while len(segments) < number // FPS:
+                    await asyncio.sleep(0.001)
+            await publisher.close(delete=False)
+            while len(segments) < seconds:
+                await asyncio.sleep(0.001)
+            server.close_channel("v")
+        await reading
+    return segments
