@@ -11,7 +11,8 @@ from .frames import AudioFrame, VideoFrame
 __all__ = ["Interleaver"]
 
 _PATIENCE = 0.5  # seconds; libavformat's muxer brings sound up to 0.35 s after the pictures of its time
-_LEAST = 0.02  # seconds; a track that keeps the other waiting in vain loses patience down to this
+_LEAST = 0.02  # seconds beyond how late a track has been
+_MEMORY = 5.0  # seconds in which half of how late it has been is forgotten
 _JUMP = 1.0  # seconds back in a track's times, which are a new beginning and no disorder
 _SAME = 2 / 90_000  # seconds; times are rounded to ticks
 _HELD = 64 * 1024 * 1024  # bytes of frames that may be held
@@ -21,9 +22,9 @@ class Interleaver:
     """Takes frames of both kinds as they are decoded; gives them in the order of their times.
 
     A frame may go when the other track is known to have passed its time: sound by the end of its last piece,
-    video by the time of its last picture. It waits for a track that is there for half a second at most, after
-    which that track counts as silent until it is heard again; each time that it was waited for in vain halves
-    how long it is waited for the next time. What comes later than that goes out at once.
+    video by the time of its last picture. It waits for a track about as long as that has lately been behind
+    the other one, and for half a second at most; after that the track counts as silent until it has caught up.
+    What comes too late goes out at once.
 
     No I/O and no clock: `now` is given, in seconds.
     """
@@ -42,13 +43,15 @@ class Interleaver:
         before: list[VideoFrame | AudioFrame] = []
         if time is None:
             time = 0.0
+        other = self._audio if is_video else self._video
         if track.reached is not None and time < track.reached - _JUMP:
             before = self.drain()
-            other = self._audio if is_video else self._video
-            other.reached = self._given = None
+            other.reached = other.delay = self._given = None
         weight = _size(frame)
         track.held.append(_Held(time, now, weight, frame))
         track.reached = time if isinstance(frame, VideoFrame) else time + frame.duration
+        track.delay = now - track.reached
+        track.learn(0.0 if other.delay is None else now - time - other.delay, now)
         # One that only brings what is too late stays silent: nobody waits for it.
         if self._given is None or track.reached >= self._given:
             track.silent = False
@@ -70,9 +73,7 @@ class Interleaver:
             if waits and ("audio" if is_video else "video") in present:
                 if now < head.arrived + other.patience and self._weight < _HELD:
                     break
-                other.silent, other.patience = True, max(other.patience / 2, _LEAST)
-            elif head.arrived < now and other.held and not other.silent:
-                other.patience = min(other.patience * 2, _PATIENCE)
+                other.silent = True
             frames.append(self._pop(track))
         return frames
 
@@ -114,7 +115,16 @@ class _Track:
         self.held: deque[_Held] = deque()
         self.reached: float | None = None  # nothing of before this time will come
         self.silent = False
-        self.patience = _PATIENCE
+        self.delay: float | None = None  # from a time in the stream to our clock
+        self.patience = _PATIENCE  # how long to wait for it
+        self._learned = 0.0  # when that was found
+
+    def learn(self, late: float, now: float) -> None:
+        """Take note of how far it was behind the other track, in seconds."""
+        if self._learned:
+            self.patience *= 0.5 ** (max(now - self._learned, 0.0) / _MEMORY)
+        self.patience = min(max(self.patience, late + _LEAST, _LEAST), _PATIENCE)
+        self._learned = now
 
     def passed(self, time: float) -> bool:
         """Whether a frame of this time need not wait for this track."""
