@@ -22,6 +22,7 @@ np = pytest.importorskip("numpy")
 from livepeer.trickle.media import AudioFrame, MediaOutput, Packet, VideoFrame  # noqa: E402
 from livepeer.trickle.media import intake as intake_module  # noqa: E402
 from livepeer.trickle.media.mpegts import Demuxer, Muxer  # noqa: E402
+from livepeer.trickle.media.saving import Recording  # noqa: E402
 
 Encoded = Callable[..., bytes]
 FILLER = b"\x00\x00\x00\x01\x0c" + b"\xff" * 10_000 + b"\x80"  # what decoders of H.264 skip
@@ -416,6 +417,25 @@ async def test_times_that_jump(url: str, encoded: Encoded, until: Until, jump: f
 
 def number_is(frame: Any, wanted: int) -> bool:
     return isinstance(frame, VideoFrame) and number(frame) == wanted
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+async def test_other_containers(
+    url: str, encoded: Encoded, until: Until, tmp_path: Path, suffix: str
+) -> None:
+    """What our demuxer doesn't know is read by libavformat; readers notice nothing."""
+    recording = Recording(tmp_path / f"out.{suffix}")
+    recording.write(demux(encoded()))
+    recording.finish()
+    data = recording.path.read_bytes()
+    async with MediaOutput(url) as output:
+        frames = asyncio.create_task(collect(output.frames("all", drop=None)))
+        packets = asyncio.create_task(collect(output.packets()))
+        await asyncio.sleep(0)
+        await send(url, output, until, data)
+        assert numbers(await frames) == list(range(60))
+        assert len(await packets) == output.frames_in + output.audio_in > 140
+    await until(lambda: not _threads("livepeer-"))
 
 
 # Losses and damage

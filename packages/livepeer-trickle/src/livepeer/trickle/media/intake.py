@@ -12,7 +12,7 @@ from ..errors import LivepeerError, MediaError
 from ..subscriber import SegmentReader, TrickleSubscriber
 from .decode_task import DecodeTask
 from .losses import Losses
-from .mpegts import Demuxer
+from .mpegts import AutoDemuxer
 from .packets import Packet
 from .queues import BoundedQueue
 from .readers import Fan
@@ -26,6 +26,8 @@ _HOPELESS = 1024 * 1024  # bytes without a packet in them are no media
 
 class Intake:
     """Reads a channel to its end, in a task, and passes on what it brings.
+
+    The demuxer runs on the event loop: a chunk costs it less than handing it to a thread would.
 
     It keeps the present segment, for readers who come later. Of one that is too long for that they get what
     follows the next key frame (packets), or the next segment (bytes).
@@ -44,7 +46,7 @@ class Intake:
         self.ended = False
         self.held_up = False
         self._subscriber = subscriber
-        self._demuxer = Demuxer()
+        self._demuxer = AutoDemuxer()
         self._tracks: dict[str, int] = {}  # the PID that is decoded, by kind
         self._missed = 0
         self._chunks: list[bytes] = []
@@ -120,17 +122,19 @@ class Intake:
     async def _run(self) -> None:
         error: LivepeerError | None = None
         try:
-            async for segment in self._subscriber:
-                self._begin_segment(segment)
-                async for chunk in segment:
-                    self.held_up = True  # until it is taken: whoever sees this sees it wait for a reader
-                    await self._take(chunk)
-                    self.held_up = False
+            try:
+                async for segment in self._subscriber:
+                    self._begin_segment(segment)
+                    async for chunk in segment:
+                        self.held_up = True  # until it is taken: whoever sees this sees it wait for a reader
+                        await self._take(chunk)
+                        self.held_up = False
+            except LivepeerError as failed:
+                _logger.debug("reading %s ended: %s", self._subscriber.url, failed)
+                error = failed if self.explain is None else await self.explain(failed)
             await self._pass_on(self._demuxer.flush())
-            self._check_hope(0)
-        except LivepeerError as failed:
-            _logger.debug("reading %s ended: %s", self._subscriber.url, failed)
-            error = failed if self.explain is None else await self.explain(failed)
+            if error is None:
+                self._check_hope(0)
         except Exception as failed:
             error = MediaError(f"Reading {self._subscriber.url} failed: {failed!r}.")
             error.__cause__ = failed
@@ -140,6 +144,7 @@ class Intake:
             self.bytes.end(error)
             self.packets.end(error)
             self.decoding.end(error)
+            self._demuxer.close()
             await self._subscriber.aclose()
 
     def _begin_segment(self, segment: SegmentReader) -> None:
@@ -198,8 +203,9 @@ class Intake:
         if self.bytes_in > patience and not self.frames_in and not self.audio_in:
             error = MediaError(
                 f"What comes over {self._subscriber.url} is no MPEG-TS with video or sound, "
-                "nor other media that could be read."
+                "nor other media that libavformat could read."
             )
+            error.__cause__ = self._demuxer.error
             self.packets.end(error)
             self.decoding.end(error)
 

@@ -23,8 +23,8 @@ class Interleaver:
 
     A frame may go when the other track is known to have passed its time: sound by the end of its last piece,
     video by the time of its last picture. It waits for a track about as long as that has lately been behind
-    the other one, and for half a second at most; after that the track counts as silent until it has caught up.
-    What comes too late goes out at once.
+    the other one, and for half a second at most; after that the track counts as silent until it has caught
+    up. What comes too late goes out at once.
 
     No I/O and no clock: `now` is given, in seconds.
     """
