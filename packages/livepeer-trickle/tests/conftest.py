@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from livepeer.trickle import Transport, TrickleServer
+from livepeer.trickle import Transport, TrickleServer, TrickleSubscriber
 
 
 class Wire:
@@ -79,6 +79,49 @@ class Wire:
         self.cut()
         tasks = [t for t in asyncio.all_tasks() if getattr(t.get_coro(), "__qualname__", "") == "Wire._serve"]
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Recording:
+    """What is written to a channel, segment by segment, from its first one on."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.segments: list[bytes] = []
+        self._task = asyncio.create_task(self._read(), name="recording")
+
+    async def _read(self) -> None:
+        async for segment in TrickleSubscriber(self.url):
+            self.segments.append(b"")
+            async for chunk in segment:
+                self.segments[-1] += chunk
+
+    async def whole(self) -> bytes:
+        """All of it, when the channel has ended."""
+        await self._task
+        return b"".join(self.segments)
+
+    async def aclose(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@pytest.fixture
+async def record(server: TrickleServer) -> AsyncIterator[Callable[..., Awaitable[Recording]]]:
+    """Make a channel, and record it."""
+    begun: list[Recording] = []
+
+    async def begin(name: str = "v") -> Recording:
+        server.create(name)
+        recording = Recording(server.channel_url(name))
+        begun.append(recording)
+        async with asyncio.timeout(5):
+            while (segment := server._channels[name].segment(0)) is None or not segment._watchers:
+                await asyncio.sleep(0.001)
+        return recording
+
+    yield begin
+    for recording in begun:
+        await recording.aclose()
 
 
 @pytest.fixture

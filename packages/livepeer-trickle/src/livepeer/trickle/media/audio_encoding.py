@@ -11,7 +11,7 @@ import numpy as np
 
 from .bitstream import adts
 from .encoding import check_codec, open_encoder, speaking_of
-from .frames import AudioFrame
+from .frames import LAYOUTS, AudioFrame
 from .packets import CLOCK, Packet
 
 __all__ = ["JITTER", "AudioEncoder"]
@@ -104,10 +104,8 @@ class AudioEncoder:
     def _open(self, frame: av.AudioFrame) -> None:
         context: Any = av.CodecContext.create(self._encoder, "w")
         channels = len(frame.layout.channels)
-        if channels > _MAX_CHANNELS[self.codec]:
-            layout = "stereo" if self.codec == "opus" else "5.1"
-        else:
-            layout = frame.layout.name
+        # By number, as raw sound often doesn't say which channel is which.
+        layout = LAYOUTS[min(channels, _MAX_CHANNELS[self.codec]) - 1]
         context.sample_rate, context.layout = self._rate, layout
         context.format = next(
             (known for known in context.codec.audio_formats if known.name.startswith("flt")),

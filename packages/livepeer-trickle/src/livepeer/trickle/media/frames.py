@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ..errors import MediaError
 
-__all__ = ["AudioFrame", "VideoFrame"]
+__all__ = ["LAYOUTS", "AudioFrame", "VideoFrame"]
 
-_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+"""What 1 to 8 channels are usually."""
 _TOO_MANY = 8  # planes: PyAV 18 reads beyond the eighth
 
 
@@ -187,7 +188,7 @@ def _check_audio(array: Any) -> None:
         not isinstance(array, np.ndarray)
         or array.ndim not in (1, 2)
         or 0 in array.shape
-        or (array.ndim == 2 and array.shape[1] > len(_LAYOUTS))
+        or (array.ndim == 2 and array.shape[1] > len(LAYOUTS))
         or array.dtype not in (np.float32, np.float64, np.int16)
     ):
         what = f"{array.shape} {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
@@ -198,7 +199,7 @@ def _check_audio(array: Any) -> None:
 
 
 def _raw_of(array: NDArray[Any], sample_rate: int) -> av.AudioFrame:
-    layout = _LAYOUTS[array.shape[1] - 1]
+    layout = LAYOUTS[array.shape[1] - 1]
     if array.dtype == np.int16:
         raw = av.AudioFrame.from_ndarray(np.ascontiguousarray(array).reshape(1, -1), "s16", layout)
     elif array.shape[1] < _TOO_MANY:  # planes are what encoders take

@@ -97,12 +97,21 @@ class PacketTaker:
                 "This packet belongs to no file, so nothing says how it is encoded; write a Packet instead."
             )
         if id(stream) not in self._streams:
+            _check_open(stream)
             name = stream.codec_context.codec.canonical_name if stream.codec_context else stream.type
             if name not in CARRIED:
                 raise MediaError(f"A packet of {name!r} can't be written; {_carried()} can, or its frames.")
             # With the stream itself, lest another one gets its id.
             self._streams[id(stream)] = stream, Normalizer(stream, pid=1 + len(self._streams))
         return self._streams[id(stream)][1].convert(packet)
+
+
+def _check_open(stream: Any) -> None:
+    """PyAV's streams point into their container, whose end they don't notice."""
+    try:
+        _ = stream.container.start_time
+    except AssertionError as error:
+        raise MediaError("The file of this packet is closed; write packets before that.") from error
 
 
 def _carried() -> str:

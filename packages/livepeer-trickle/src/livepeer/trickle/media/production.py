@@ -113,7 +113,7 @@ class Production:
                     await self.sender.write(piece)
                 if isinstance(job.item, asyncio.Future) and not job.item.done():
                     job.item.set_result(None)
-            for piece in await self._in_thread(self._finish):
+            for piece in await self._finish():
                 await self.sender.write(piece)
             await self.sender.end_segment()
         except LivepeerError as error:
@@ -139,7 +139,7 @@ class Production:
                 self.note(piece.ticks or 0, job.written_at)
             return pieces
         if isinstance(item, asyncio.Future):
-            return await self._in_thread(self._finish) if self._executor is not None else []
+            return await self._finish()
         return item
 
     async def _in_thread(self, work: Callable[..., list[Piece]], *arguments: Any) -> list[Piece]:
@@ -153,7 +153,10 @@ class Production:
     def _encode_audio(self, frame: av.AudioFrame, ticks: int) -> list[Piece]:
         return self._mux(self._audio.encode(frame, ticks))
 
-    def _finish(self) -> list[Piece]:
+    async def _finish(self) -> list[Piece]:
+        return [] if self._executor is None else await self._in_thread(self._finish_encoders)
+
+    def _finish_encoders(self) -> list[Piece]:
         packets = self._audio.finish() + self._video.finish()
         return self._mux(sorted(packets, key=lambda packet: packet.dts or 0))
 

@@ -231,9 +231,9 @@ class MediaPublish:
             await self._room()
             self._check("bytes")
             pieces = self._stream_cutter.feed(data)
-            for piece in pieces:
-                if piece.ticks is not None:
-                    self._production.note(piece.ticks, time.monotonic())
+            now = time.monotonic()
+            for ticks in self._stream_cutter.times:
+                self._production.note(ticks, now)
             if pieces:
                 self._production.push(Job(pieces))
 
@@ -273,11 +273,13 @@ class MediaPublish:
         """
         await CameraReader(self, name, format=format, options=options).run()
 
-    async def close(self, *, delete: bool = True) -> None:
+    async def close(self, *, delete: bool = True, linger: float = 0.25) -> None:
         """Encode what waits, wait for the last segment's answer, and end the channel.
 
         Args:
             delete: Whether to end the channel for everybody; otherwise it only isn't written any more.
+            linger: Seconds between the last answer and that end, which takes away from readers what they
+                have not asked for yet. After an error there is no such wait.
 
         Raises the error that kept frames from being written, when no call told it before.
         """
@@ -287,7 +289,8 @@ class MediaPublish:
         try:
             await self._production.finish()
         finally:
-            await self._sender.close(delete=delete)
+            written = self._sender.bytes and self._production.error is None
+            await self._sender.close(delete=delete, linger=linger if written else 0.0)
         self._raise_error(again=False)
 
     async def abort(self) -> None:

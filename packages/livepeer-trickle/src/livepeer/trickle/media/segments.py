@@ -33,7 +33,7 @@ class SegmentCutter:
     the tables; a stream is in them from its first packet on.
 
     Args:
-        gop: Seconds that a segment of sound lasts; key frames that are closer than half of it share one.
+        gop: Seconds that a segment of sound lasts; key frames that are closer than a quarter of it share one.
     """
 
     def __init__(self, gop: float) -> None:
@@ -99,7 +99,7 @@ class SegmentCutter:
             return True
         # Sound that came first shares its segment with the picture that it belongs to.
         age = dts - self._began_at
-        return (self._has_video and not 0 <= age < self._gop // 2) or not 0 <= age < self._gop
+        return (self._has_video and not 0 <= age < self._gop // 4) or not 0 <= age < self._gop
 
     def _begins_audio(self, dts: int) -> bool:
         if not self._open:

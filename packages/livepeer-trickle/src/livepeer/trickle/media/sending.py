@@ -93,9 +93,9 @@ class Sender:
             (segment, _), self._before = self._before, None
             await segment.abort()
 
-    async def close(self, *, delete: bool) -> None:
-        """End the channel, or (without `delete`) the writing of it."""
-        await self._publisher.close(delete=delete)
+    async def close(self, *, delete: bool, linger: float) -> None:
+        """End the channel after `linger` seconds, or (without `delete`) the writing of it."""
+        await self._publisher.close(delete=delete, linger=linger)
 
     async def abort(self) -> None:
         """Let go of the channel at once."""

@@ -10,6 +10,7 @@ from .packets import CLOCK, WRAP, Packet
 
 __all__ = ["Clock"]
 
+_SOUND = CLOCK // 50  # what an encoded frame of sound lasts, more or less
 _TOGETHER = 2 * CLOCK  # how far one stream may be when the other one begins without a time, and with it
 
 
@@ -77,7 +78,7 @@ class Clock:
             if packet.kind == "audio":
                 raise MediaError("A packet of sound without a time can't be written; give it a pts.")
             pts = 0 if self._video is None else self._video + self._step
-        ticks = self._passed(pts, self._step)
+        ticks = self._passed(pts, self._step if packet.kind == "video" else _SOUND)
         if packet.kind == "video":
             self._video_began = pts if self._video is None else self._video_began
             self._video = pts

@@ -33,6 +33,8 @@ class StreamCutter:
         """Bytes left out because they belong to no packet."""
         self.undecodable: int = 0
         """Pictures left out because no segment had begun."""
+        self.times: list[int] = []
+        """The times of the pictures (or of the sound, where there is none) that `feed` took last: 33 bits."""
         self._gop = round(gop * CLOCK)
         self._rest = b""
         self._no_stream = 0
@@ -54,6 +56,7 @@ class StreamCutter:
             MediaError: They are no MPEG-TS, or there is neither video nor sound in it.
         """
         buffer = self._rest + data if self._rest else bytes(data)
+        self.times = []
         pieces: list[Piece] = []
         position = 0
         while len(buffer) - position >= _SIZE:
@@ -119,6 +122,7 @@ class StreamCutter:
                     sounds += 1
                 if time is not None and (stream.kind == "video" or self._video is None):
                     ticks = time
+                    self.times.append(time)
             run.clear()
         end(len(data))
         return pieces
@@ -155,7 +159,7 @@ class StreamCutter:
         """Whether a segment begins with this picture or sound."""
         if pid == self._video:
             self._video_at = time
-            return key and (not self._open or self._age(time) >= self._gop // 2)
+            return key and (not self._open or self._age(time) >= self._gop // 4)
         if stream.kind == "video":
             return False
         if self._video is not None:
