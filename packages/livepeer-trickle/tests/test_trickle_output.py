@@ -459,6 +459,32 @@ async def test_a_paused_reader_of_frames_skips_and_it_is_counted(
         assert output.dropped == output.losses.frames >= frames.dropped > 100
 
 
+@pytest.mark.parametrize("kind", ["video", "all"])
+async def test_a_reader_that_only_waits_drops_nothing(
+    url: str, encoded: Encoded, until: Until, kind: Any
+) -> None:
+    """However much comes at once."""
+    async with MediaOutput(url) as output:
+        reading = asyncio.create_task(collect(output.frames(kind, queue_size=1)))
+        await asyncio.sleep(0)
+        await send(url, output, until, mux(demux(encoded(4.0, gop=120))))
+        assert numbers(await reading) == list(range(120))
+        assert output.dropped == 0
+
+
+async def test_a_reader_that_comes_late_and_only_waits_drops_nothing(
+    server: TrickleServer, url: str, encoded: Encoded, until: Until
+) -> None:
+    server.publish("v", mux(demux(encoded(2.0, gop=120))))
+    async with MediaOutput(url) as output:
+        output.start()
+        await until(lambda: output.frames_in >= 60)
+        reading = asyncio.create_task(collect(output.frames(queue_size=1)))
+        await asyncio.sleep(0)
+        server.close_channel("v")
+        assert numbers(await reading) == list(range(60))
+
+
 async def test_a_paused_reader_of_packets_makes_it_wait_and_what_is_missed_is_counted(
     server: TrickleServer, url: str, encoded: Encoded, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -582,6 +608,7 @@ async def test_a_decoder_that_is_too_slow_goes_on_with_a_key_frame(
 
     decoded = decode_task.decode_all
     monkeypatch.setattr(decode_task, "decode_all", slow)
+    monkeypatch.setattr(decode_task, "_BUSY", 0.0)
     async with MediaOutput(url) as output:
         reading = asyncio.create_task(collect(output.frames(queue_size=100)))
         await asyncio.sleep(0)

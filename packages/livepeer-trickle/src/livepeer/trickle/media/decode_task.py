@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias
 
@@ -22,6 +23,7 @@ _Item: TypeAlias = Packet | Join
 
 _BACKLOG = 16 * 1024 * 1024  # bytes of packets that may wait
 _LATE = CLOCK  # ticks of video that may wait for the decoder when its readers want the newest
+_BUSY = 1.0  # seconds for which something waits, after which the decoder is too slow for them
 _BATCH = 8  # packets that are decoded in one go
 _DECODED = 32 * 1024 * 1024  # bytes of pictures that may come of one go
 
@@ -48,6 +50,7 @@ class DecodeTask:
         self._cached = cached
         self._present = present
         self._queue: BoundedQueue[_Item] = BoundedQueue(_BACKLOG, weigh=_weight)
+        self._busy_since = 0.0  # since when something waits
         self._missed = {"video", "audio"}  # kinds whose packets were not queued since somebody read them
         self._decoders: dict[str, Decoder] = {}
         self._errors = 0  # of decoders that are gone
@@ -77,7 +80,9 @@ class DecodeTask:
         if not self._wanted(packet.kind):
             self._missed.add(packet.kind)
             return
-        if packet.is_keyframe and packet.kind == "video":
+        if not self._queue:
+            self._busy_since = time.monotonic()
+        elif packet.is_keyframe and packet.kind == "video":
             self._catch_up(packet)
         if not self._queue.try_put(packet):
             await self._queue.put(packet)
@@ -108,6 +113,8 @@ class DecodeTask:
 
     def _catch_up(self, key: Packet) -> None:
         """A decoder that is too slow goes on with this key frame, when nobody wants every frame."""
+        if time.monotonic() - self._busy_since < _BUSY:
+            return  # much came at once
         first = next((item for item in self._queue if _is_video(item)), None)
         if not isinstance(first, Packet) or first.dts is None or key.dts is None:
             return

@@ -48,12 +48,20 @@ class BoundedQueue(Generic[T]):
         return not self._drop_oldest
 
     @property
+    def full(self) -> bool:
+        """Whether the next item has to wait for room, or pushes another one out."""
+        return self._full()
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more can be put."""
         return self._ended
 
     async def put(self, item: T) -> None:
         """Add an item, when there is room; an ended queue ignores it, or raises its error."""
+        if self._drop_oldest and self._full():
+            # A taker who only waits isn't slow: it shall take what is there before anything is dropped.
+            await asyncio.sleep(0)
         while self._full() and not self._drop_oldest and not self._ended:
             turn = asyncio.get_running_loop().create_future()
             self._putters.append(turn)

@@ -52,8 +52,11 @@ class Fan(Generic[T]):
     async def put(self, item: T) -> None:
         """Pass an item on, when each reader that drops nothing has room for it."""
         for queue, wants in tuple(self._attached.items()):
-            if (wants is None or wants(item)) and not queue.try_put(item):
-                await queue.put(item)
+            if wants is None or wants(item):
+                if queue.full:
+                    await queue.put(item)
+                else:
+                    queue.push(item)
 
     def end(self, error: Exception | None = None) -> None:
         """End every reader, present and future, after what is on its way to it."""
