@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ np = pytest.importorskip("numpy")
 
 from livepeer.trickle.media.decoding import VideoDecoder  # noqa: E402
 from livepeer.trickle.media.encoding import VideoEncoder  # noqa: E402
-from livepeer.trickle.media.mpegts import Demuxer, Muxer  # noqa: E402
+from livepeer.trickle.media.mpegts import AutoDemuxer, Demuxer, Muxer  # noqa: E402
 from livepeer.trickle.media.mpegts.tables import SectionReader, parse_pat, parse_pmt  # noqa: E402
 from livepeer.trickle.media.mpegts.ts import TSSplitter  # noqa: E402
 from livepeer.trickle.media.packets import WRAP, Packet  # noqa: E402
@@ -206,6 +207,55 @@ def test_any_tables(data: bytes, start: bool) -> None:
     if len(data) >= 3:
         parse_pat(b"\x00" + data)
         parse_pmt(b"\x02" + data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 10_000_000), max_size=40))
+def test_any_cuts(cuts: list[int]) -> None:
+    places = [0, *sorted(cut % len(_SAMPLE) for cut in cuts), len(_SAMPLE)]
+    assert demux(*(_SAMPLE[begin:end] for begin, end in pairwise(places))) == demux(_SAMPLE)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lost=st.sets(st.integers(0, 10_000_000), max_size=5),
+    flips=st.sets(st.integers(0, 10_000_000), max_size=5),
+    cut=st.integers(1, 2000),
+)
+def test_any_lost_packets_and_flipped_bits(lost: set[int], flips: set[int], cut: int) -> None:
+    """It is counted, and what comes after is read to the last packet."""
+    packets = [_SAMPLE[i : i + 188] for i in range(0, len(_SAMPLE), 188)]
+    gone = {at % len(packets) for at in lost}
+    damaged = bytearray(b"".join(ts for at, ts in enumerate(packets) if at not in gone))
+    for at in flips:
+        damaged[at % len(damaged)] ^= 1 << at % 8
+    demuxer = Demuxer()
+    found = [p for i in range(0, len(damaged), cut) for p in demuxer.feed(bytes(damaged[i : i + cut]))]
+    found += demuxer.flush()
+    expected = demux(_SAMPLE)
+    media_only = all(packets[at][1] & 0x1F == 1 for at in gone)  # the PIDs 256 and 257, and no tables
+    if not flips and media_only and len(found) < len(expected) - 1:  # of the last one nothing may have come
+        assert demuxer.lost
+    after = []
+    for _ in range(2):
+        demuxer.begin_segment()
+        after = demuxer.feed(_SAMPLE)
+    after += demuxer.flush()
+    assert {packet.data for packet in expected} <= {packet.data for packet in after}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.binary(max_size=400), max_size=5), st.booleans())
+def test_any_bytes_of_any_container(parts: list[bytes], segments: bool) -> None:
+    demuxer = AutoDemuxer()
+    for part in parts:
+        demuxer.feed(part)
+        if segments:
+            demuxer.begin_segment()
+    demuxer.flush()
+    demuxer.begin_segment()
+    assert len(demuxer.feed(_SAMPLE) + demuxer.flush()) >= 3
+    demuxer.close()
 
 
 _SAMPLE = make(3, audio=True)

@@ -70,7 +70,7 @@ class AudioFramer:
         self, data: bytes, pts: int | None, dts: int | None, *, random_access: bool, discontinuity: bool
     ) -> list[Unit]:
         """See `Framer`."""
-        if discontinuity:
+        if discontinuity or (self._rest and self._begins_anew(data)):
             self._drop()
             self._broken = True
         fresh = len(self._rest)  # where this PES begins
@@ -105,6 +105,11 @@ class AudioFramer:
         if self._rest:
             self._rest = b""
             self.lost += 1
+
+    def _begins_anew(self, data: bytes) -> bool:
+        """Whether a PES begins with a frame, and so doesn't go on with what only looked like one."""
+        frame = self._parse(data, 0) if data else None
+        return frame is not None and frame.end <= len(data) and self._another(data, frame.end)
 
     def _another(self, data: bytes, position: int) -> bool:
         """Whether a frame begins here, as far as can be seen."""

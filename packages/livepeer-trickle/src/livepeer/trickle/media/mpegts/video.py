@@ -42,16 +42,15 @@ class VideoFramer:
         if self._aligned and (pts is None or not begins_with_start_code(data)):
             pictures = scan(data, self._codec)
             if not begins_with_start_code(data) or (pictures and not pictures[0].whole):
-                # The picture that was handed out before isn't whole; no other shall be cut.
                 self._aligned = False
-                self.lost += 1
-                self._broken = True
+                if not self._held:
+                    # The picture that was handed out before isn't whole, no other shall be cut; and whether
+                    # this PES' time is that of the first one in it can't be told.
+                    self.lost += 1
+                    self._broken, pts, dts = True, None, None
         if self._aligned:
             return self._pictures(data, pts, dts, random_access)
-        if len(self._held) > _LIMIT:
-            self._drop()
-        self._times.append((len(self._held), pts, dts))
-        self._held += data
+        self._hold(data, pts, dts)
         return self._complete_pictures()
 
     def flush(self) -> list[Unit]:
@@ -61,11 +60,11 @@ class VideoFramer:
     def _pictures(self, data: bytes, pts: int | None, dts: int | None, random_access: bool) -> list[Unit]:
         """Those of one PES, which is whole pictures."""
         pictures = scan(data, self._codec)
-        if not pictures and has_parameter_sets(data, self._codec) and len(self._held) < _LIMIT:
-            self._held += data  # they belong to the next one, which would be useless without
+        if not pictures and has_parameter_sets(data, self._codec):
+            self._hold(data, pts, dts)  # they belong to the next one, which would be useless without
             return []
         if self._held:
-            data, self._held = self._held + data, b""
+            data, self._held, self._times = self._held + data, b"", []
             pictures = scan(data, self._codec)
         if len(pictures) <= 1:
             is_keyframe = random_access or (bool(pictures) and pictures[0].is_key)
@@ -108,6 +107,12 @@ class VideoFramer:
             self._guess.given(pts, dts)
         broken, self._broken = self._broken, False
         return Unit(self._codec, data, pts, dts, is_keyframe, broken)
+
+    def _hold(self, data: bytes, pts: int | None, dts: int | None) -> None:
+        if len(self._held) > _LIMIT:
+            self._drop()
+        self._times.append((len(self._held), pts, dts))
+        self._held += data
 
     def _drop(self) -> None:
         if self._held:
