@@ -78,7 +78,7 @@ def encode(codec: str, count: int = 16, *, options: dict[str, str] | None = None
     else:
         context.sample_rate, context.layout = 48000, "stereo"
         context.format = context.codec.audio_formats[0]
-    context.time_base = Fraction(1, 90_000)
+    context.time_base, context.thread_count = Fraction(1, 90_000), 1
     context.open()
     packets: list[Any] = []
     for number in range(count):
@@ -239,7 +239,7 @@ def test_pictures_that_are_cut_anywhere(codec: str, size: int) -> None:
     whole = [p for p in found if p.data in times]
     assert len(whole) >= 16
     assert all(p.pts in (times[p.data], None) for p in whole)
-    assert [p.pts for p in whole].count(None) <= (1 if size < 20_000 else 12)  # until two PES gave a time
+    assert [p.pts for p in whole].count(None) <= (3 if size < 20_000 else 12)  # until two PES gave a time
     assert demuxer.lost == [p.discontinuity for p in found].count(True) <= 1
 
 
