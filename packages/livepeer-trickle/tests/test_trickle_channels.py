@@ -112,6 +112,46 @@ async def test_a_slow_reader_counts_what_it_missed(server: TrickleServer, until:
         assert subscriber.missed == 14
 
 
+async def test_a_reader_whose_owner_takes_his_time_stays_at_the_head(
+    server: TrickleServer, until: Until
+) -> None:
+    """What it was given is its own, although the ring has forgotten it: sixty segments, or two MiB."""
+    server.create("c")
+    server.publish("c", b"0")
+    async with TrickleSubscriber(server.channel_url("c")) as subscriber:
+        segments = [await anext(subscriber)]
+        for number in range(1, 60):
+            await waiting(server, "c", until, number)
+            server.publish("c", b"%d" % number)
+        got = [await segments[0].read()]
+        got += [await (await anext(subscriber)).read() for _ in range(1, 60)]
+        assert got == [b"%d" % number for number in range(60)]
+        assert subscriber.missed == 0
+
+
+async def test_a_reader_that_is_never_read_asks_for_no_more(server: TrickleServer, until: Until) -> None:
+    server.create("c")
+    async with TrickleSubscriber(server.channel_url("c")) as subscriber:
+        server.publish("c", b"x")
+        assert await (await anext(subscriber)).read() == b"x"
+        for number in range(1, 60):
+            await waiting(server, "c", until, number)
+            server.publish("c", bytes(100_000))
+            if sum(exchange.waiting for _, exchange in subscriber._ahead._asked) >= 2_000_000:
+                break
+        await asyncio.sleep(0.05)
+        kept = len(subscriber._ahead._asked)
+        for _ in range(20):
+            server.publish("c", bytes(100_000))
+        await asyncio.sleep(0.05)
+        assert len(subscriber._ahead._asked) == kept < 30
+        numbers = [(await anext(subscriber)).seq for _ in range(kept)]
+        assert numbers == list(range(1, kept + 1))
+        following = await anext(subscriber)
+        assert following.seq == kept + 1 + subscriber.missed
+        assert subscriber.missed > 0
+
+
 async def test_a_reader_ahead_of_the_writer_waits(server: TrickleServer) -> None:
     server.create("c")
     async with TrickleSubscriber(server.channel_url("c"), start=3) as subscriber:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -92,6 +92,7 @@ async def test_an_answer_that_breaks_off_anywhere_is_an_error(transport: Transpo
                 await exchange.finish()
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 80))
 def test_any_bytes_are_an_answer_or_an_error(data: bytes, at: int) -> None:
     sent = ANSWERS["chunked"][0]

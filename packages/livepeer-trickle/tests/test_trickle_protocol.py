@@ -75,6 +75,35 @@ def test_470_because_the_head_ran_backwards_is_ahead_too() -> None:
     assert (state.want, state.missed) == (4, 0)
 
 
+def test_470_for_what_the_ring_would_still_have_is_awaited_a_moment() -> None:
+    """Bytes of 3 came before those of 2: the head says 4, and 2 is not there yet."""
+    state = ReaderState(2)
+    for _ in range(4):
+        action = state.on_response(NO_SUCH_SEGMENT, {LATEST: "4"})
+        assert isinstance(action, Ask)
+        assert 0 < action.delay < 0.05
+    assert (state.want, state.missed) == (2, 0)
+    assert state.on_response(200, {SEQ: "2"}) == Take(2)
+
+
+def test_470_for_what_never_came_is_given_up_within_half_a_second() -> None:
+    state, waited = ReaderState(2), 0.0
+    while state.want == 2:
+        action = state.on_response(NO_SUCH_SEGMENT, {LATEST: "4"})
+        assert isinstance(action, Ask)
+        waited += action.delay
+    assert 0.1 < waited < 0.5
+    assert (state.want, state.missed) == (3, 1)
+
+
+def test_470_after_a_jump_of_the_writer_waits_for_no_gap() -> None:
+    state, asked = ReaderState(5), []
+    while state.want < 20:
+        assert state.on_response(NO_SUCH_SEGMENT, {LATEST: "21"}) == Ask()
+        asked.append(state.want)
+    assert asked == [16, 17, 18, 19, 20]
+
+
 def test_470_fallen_out_goes_to_the_oldest_there_can_be_then_nearer_to_the_head() -> None:
     state = ReaderState(2)
     asked = []
@@ -125,6 +154,15 @@ def test_breaks_of_long_polls_never_give_up() -> None:
     state = ReaderState()
     for _ in range(100):
         assert isinstance(state.on_break(elapsed=60.0), Ask)
+
+
+def test_a_proxy_that_says_504_after_a_minute_of_silence_is_no_failure() -> None:
+    state = ReaderState()
+    for _ in range(100):
+        assert isinstance(state.on_response(504, {}, elapsed=60.0), Ask)
+    while isinstance(action := state.on_response(504, {}), Ask):
+        pass
+    assert isinstance(action, Fail)
 
 
 def test_a_refused_first_connection_fails_at_once() -> None:
@@ -197,6 +235,14 @@ def test_writer_notices_that_a_closed_segment_swallowed_its_data(
     assert RESET not in state.headers("a/b")
 
 
+def test_a_proxy_that_keeps_no_connection_swallows_nothing() -> None:
+    """Where every answer says "Connection: close" only an early one tells of a closed segment."""
+    state, close = WriterState(), {"Connection": "close"}
+    state.on_next(200, close, "3")
+    assert state.on_answer(3, 200, close, sent=5, complete=True) is Outcome.DONE
+    assert state.on_answer(4, 200, close, sent=5, complete=False) is Outcome.SWALLOWED
+
+
 def test_an_empty_segment_is_answered_like_a_closed_one_and_loses_nothing() -> None:
     state = WriterState(3)
     assert state.on_answer(3, 200, {"Connection": "close"}, sent=0, complete=True) is Outcome.DONE
@@ -213,6 +259,33 @@ def test_a_connection_that_was_never_made_changes_nothing() -> None:
     state = WriterState(3)
     state.on_break(3, sent=False)
     assert state.seq == 3
+    assert RESET not in state.headers("a/b")
+
+
+def test_a_segment_that_was_written_to_nobody_leaves_no_hole() -> None:
+    state = WriterState(3)
+    state.on_sent(3)
+    state.on_break(3, sent=False)
+    assert state.seq == 3
+    for seq in (3, 4):
+        state.on_sent(seq)
+    for seq in (3, 4):
+        state.on_break(seq, sent=False)
+    assert state.seq == 4
+    assert state.headers("a/b")[RESET] == "1"  # whoever waits for 3 must not wait for ever
+
+
+def test_a_reset_is_not_forgotten_for_an_answer_to_a_post_without_it() -> None:
+    state = WriterState(3)
+    state.headers("a/b")
+    state.on_sent(3)
+    state.headers("a/b")
+    state.on_sent(4)
+    state.on_break(3)
+    assert state.on_answer(4, 200, {}, sent=5, complete=True) is Outcome.DONE
+    assert state.seq == 5
+    assert state.headers("a/b")[RESET] == "1"
+    assert state.on_answer(5, 200, {}, sent=5, complete=True) is Outcome.DONE
     assert RESET not in state.headers("a/b")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
@@ -40,6 +41,7 @@ class Exchange:
         status: The answer's status; 0 until it is there.
         headers: The answer's headers.
         error: Why the connection broke; None while it didn't.
+        on_answer: Called when the answer's headers are there.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Exchange:
         "connecting",
         "error",
         "headers",
+        "on_answer",
         "replay",
         "request_ended",
         "status",
@@ -70,6 +73,7 @@ class Exchange:
         self.replay = replay
         self.connecting: asyncio.Task[None] | None = None
         self.answered_at: float | None = None
+        self.on_answer: Callable[[], object] | None = None
         self._loop = loop
         self._began = loop.time()
         self._connection: Connection | None = None
@@ -83,6 +87,11 @@ class Exchange:
     def lifetime(self) -> float:
         """Seconds from the request to its answer or its failure, or until now."""
         return (self.answered_at or self._loop.time()) - self._began
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes of the answer wait for their reader."""
+        return self._size
 
     # The request
 
@@ -186,6 +195,8 @@ class Exchange:
         """The answer's headers are there."""
         self.answered_at = self._loop.time()
         self.status, self.headers = status, headers
+        if self.on_answer is not None:
+            self.on_answer()
         self.wake()
 
     def on_body(self, data: bytes) -> bool:

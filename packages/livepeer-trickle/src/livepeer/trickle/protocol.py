@@ -31,6 +31,7 @@ __all__ = [
     "Take",
     "WriterState",
     "backoff",
+    "following",
 ]
 
 SEQ = "Lp-Trickle-Seq"
@@ -55,6 +56,7 @@ CURRENT = -2
 
 _MAX_FAILURES = 5  # in a row; with `backoff` that is 1.6 seconds
 _LONG_LIVED = 5.0  # seconds after which a cut connection is a proxy's idle limit and no failure
+_OVERTAKEN_ASKS = 7  # for a segment that later ones overtook; with their delays that is a quarter second
 
 
 def backoff(attempt: int, *, first: float = 0.05, limit: float = 0.8) -> float:
@@ -111,10 +113,26 @@ class ReaderState:
         self._resume: tuple[int, int] | None = None  # the segment that was cut, and how much of it came
         self._ahead = 0
         self._behind = 0
+        self._overtaken = 0
         self._failures = 0
 
-    def on_response(self, status: int, headers: Mapping[str, str]) -> Take | Ask | End | Fail:
-        """Decide about the answer to ``GET /{channel}/{want}``."""
+    def on_response(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        *,
+        elapsed: float = 0.0,
+        following: int | None = None,
+    ) -> Take | Ask | End | Fail:
+        """Decide about the answer to ``GET /{channel}/{want}``.
+
+        Args:
+            status: The answer's status.
+            headers: The answer's headers.
+            elapsed: How long the request had waited for it, in seconds.
+            following: The number that was asked for after this one, if there is one: what is under way
+                already is not passed over.
+        """
         if status == 404:
             return End(self._found)
         if status in (200, NO_SUCH_SEGMENT):
@@ -122,8 +140,10 @@ class ReaderState:
             # The end can carry a 200 and a body ("Entry not found"), which is no media.
             if CLOSED in headers:
                 return End()
-            return self._take(headers) if status == 200 else self._elsewhere(headers)
+            return self._take(headers) if status == 200 else self._elsewhere(headers, following)
         if status >= 500 or status in (408, 425, 429):
+            if elapsed >= _LONG_LIVED:  # a proxy's idle limit, said with a 504
+                self._failures = 0
             return self._failed(f"status {status}")
         return Fail(f"status {status}")
 
@@ -157,10 +177,10 @@ class ReaderState:
         seq = max(_number(headers.get(SEQ), self.want), 0)
         skip = self._resume[1] if self._resume and self._resume[0] == seq else 0
         self._reading, self.want = seq, seq + 1
-        self._ahead = self._behind = 0
+        self._ahead = self._behind = self._overtaken = 0
         return Take(seq, skip)
 
-    def _elsewhere(self, headers: Mapping[str, str]) -> Ask:
+    def _elsewhere(self, headers: Mapping[str, str], following: int | None) -> Ask:
         latest = max(_number(headers.get(LATEST), 0), 0)
         if self.want < 0:
             self.want = latest
@@ -169,10 +189,17 @@ class ReaderState:
             # The head follows the segment begun last, so it may also have run backwards: it will be back.
             self._ahead += 1
             return Ask(backoff(self._ahead, first=0.01, limit=0.5))
+        if not self._behind and latest - self.want < RING_SIZE and self._overtaken < _OVERTAKEN_ASKS:
+            # The ring would still have it: its writer's first bytes were overtaken by those of a later one,
+            # and will be here in a moment; or were cut off, and never will.
+            self._overtaken += 1
+            return Ask(backoff(self._overtaken, first=0.002, limit=0.2))
         # Fallen out of the ring, whose oldest segment is the head less five (or four: a reader that waits at
         # the head takes one of the places). Each further miss in a row goes nearer to the head, so that a
         # fast writer is caught in a few steps.
         target = max(self.want + 1, latest - max(1, RING_SIZE - self._behind))
+        if following is not None:
+            target = max(self.want + 1, min(target, following))
         self._behind += 1
         self.missed += target - self.want
         self.want = target
@@ -183,6 +210,20 @@ class ReaderState:
         if self._failures > _MAX_FAILURES:
             return Fail(f"{reason}, {_MAX_FAILURES} times in a row", connection=True)
         return Ask(backoff(self._failures))
+
+
+def following(status: int, headers: Mapping[str, str]) -> range:
+    """The segments to ask for as soon as the head of this answer to a GET is there.
+
+    The server lets a reader wait for the segment after one that was begun. A reader that is behind asks for
+    those between at once too, since the ring will not have them for long.
+    """
+    seq = _number(headers.get(SEQ), -1)
+    if status != 200 or CLOSED in headers or seq < 0:
+        return range(0)
+    latest = _number(headers.get(LATEST), seq + 1)
+    last = latest if seq < latest <= seq + RING_SIZE else seq + 1
+    return range(seq + 1, last + 1)
 
 
 class Outcome(enum.Enum):
@@ -211,7 +252,9 @@ class WriterState:
         self.seq = start
         self.confirmed: int = 0
         self._reset = False
+        self._reset_said = False  # the last POST's headers had it
         self._known = False
+        self._never_kept = False  # every answer ends its connection, so that it means nothing
 
     def on_next(self, status: int, headers: Mapping[str, str], body: str) -> Outcome:
         """Take the answer to ``GET /{channel}/next``; sets `seq` when the outcome is `Outcome.DONE`."""
@@ -219,6 +262,7 @@ class WriterState:
             return Outcome.CLOSED
         if status == 200:
             self._known = True
+            self._never_kept = _says_close(headers)
             self.seq = _number(body, _number(headers.get(LATEST), 0))
             return Outcome.DONE
         if status == 404:
@@ -236,6 +280,7 @@ class WriterState:
     def headers(self, mime_type: str) -> dict[str, str]:
         """The headers of the next POST."""
         headers = {"Content-Type": mime_type}
+        self._reset_said = self._reset
         if self._reset:
             headers[RESET] = "1"
         return headers
@@ -257,12 +302,14 @@ class WriterState:
         if status == 200:
             self._known = True
             # A closed segment is answered at once, with "Connection: close" and an unread body. Without
-            # data that is the ordinary answer.
-            if not complete or (sent and headers.get("Connection", "").lower() == "close"):
-                self.seq, self._reset = None, True
+            # data that is the ordinary answer; and from a proxy that keeps no connection, every answer is.
+            if not complete or (sent and _says_close(headers) and not self._never_kept):
+                self.seq = None
+                self._must_reset()
                 return Outcome.SWALLOWED
             self._advance(seq)
-            self._reset = False
+            if self._reset_said:
+                self._reset = self._reset_said = False
             self.confirmed += 1
             return Outcome.DONE
         if status == 404:
@@ -277,11 +324,23 @@ class WriterState:
         """
         if sent:
             self._advance(seq)
-            self._reset = True
+            self._must_reset()
+        elif self.seq is not None and self.seq > seq:
+            # It was written, but to nobody. Its number is free again, unless a later one was written too.
+            self.seq = seq if self.seq == seq + 1 else self.seq
+            self._must_reset()
+
+    def _must_reset(self) -> None:
+        """The next POST closes what is left open; one that is under way without the header doesn't count."""
+        self._reset, self._reset_said = True, False
 
     def _advance(self, seq: int) -> None:
         """The next segment comes after `seq`; later ones may be on their way already."""
         self.seq = seq + 1 if self.seq is None else max(self.seq, seq + 1)
+
+
+def _says_close(headers: Mapping[str, str]) -> bool:
+    return headers.get("Connection", "").lower() == "close"
 
 
 def _number(text: str | None, default: int) -> int:

@@ -1,4 +1,4 @@
-"""Reading a trickle channel: a GET for each segment, and one ahead for the next."""
+"""Reading a trickle channel: a GET for each segment, sent before the segment is wanted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from ._exchange import Exchange
+from ._lookahead import Lookahead
 from ._wire import BROKEN, Endpoint, connection_error, is_final, is_refused, told_by
 from .errors import ChannelNotFound, ConfigurationError, TrickleConnectionError, TrickleError
 from .protocol import CURRENT, Ask, End, Fail, ReaderState, Take
@@ -43,7 +44,7 @@ class TrickleSubscriber:
         self.url: str = self._endpoint.url
         self._state = ReaderState(start)
         self._segment: SegmentReader | None = None
-        self._ahead: Exchange | None = None
+        self._ahead = Lookahead(self._endpoint)
         self._taken: tuple[Take, Exchange] | None = None
         self._over = False
 
@@ -83,7 +84,7 @@ class TrickleSubscriber:
         if self._taken is not None:
             self._taken[1].close()
             self._taken = None
-        self._forget_ahead()
+        self._ahead.close()
         await self._endpoint.aclose()
 
     async def __aenter__(self) -> TrickleSubscriber:
@@ -96,7 +97,7 @@ class TrickleSubscriber:
         """The next answer that is a segment, when its first byte is there; None at the end."""
         error: BaseException | None = None
         while not self._over:
-            exchange = self._ahead = self._ahead or self._ask()
+            exchange = self._ahead.first(self._state.want)
             url = f"{self.url}/{self._state.want}"
             try:
                 await exchange.answer()
@@ -104,7 +105,8 @@ class TrickleSubscriber:
                 if self._over:
                     return None
                 error = broken
-                self._ahead = None
+                self._ahead.pop()
+                self._ahead.forget_broken()
                 _logger.debug("GET %s: %r", url, broken)
                 if is_final(broken):
                     raise connection_error("GET", url, broken) from broken
@@ -112,11 +114,17 @@ class TrickleSubscriber:
                     elapsed=exchange.lifetime, refused=is_refused(broken)
                 )
             else:
-                self._ahead = None
-                decision = self._state.on_response(exchange.status, exchange.headers)
+                if self._over:
+                    return None
+                self._ahead.pop()
+                decision = self._state.on_response(
+                    exchange.status,
+                    exchange.headers,
+                    elapsed=exchange.lifetime,
+                    following=self._ahead.next_number,
+                )
                 if isinstance(decision, Take):
-                    # The server lets a reader wait for the segment after one that was begun.
-                    self._ahead = self._ask()
+                    self._ahead.extend()
                     return decision, exchange
                 action = decision
                 await _finish(exchange)
@@ -131,20 +139,12 @@ class TrickleSubscriber:
 
     async def _again(self, received: int, error: BaseException) -> tuple[Take, Exchange] | None:
         """Go on with the segment whose connection broke after `received` bytes; None at the end."""
-        self._forget_ahead()
+        self._ahead.forget_broken()
         action = self._state.on_break(received)
         if isinstance(action, Fail):
             raise self._failure(action, self.url, error)
         await asyncio.sleep(action.delay)
         return await self._take()
-
-    def _ask(self) -> Exchange:
-        return self._endpoint.start("GET", f"/{self._state.want}")
-
-    def _forget_ahead(self) -> None:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            ahead.close()
 
     def _failure(self, action: Fail, url: str, error: BaseException | None) -> TrickleError:
         if not action.connection:
