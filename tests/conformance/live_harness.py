@@ -81,7 +81,7 @@ class BareWorker:
         self.session: Session | None = None
         self.inner: dict[str, str] = {}
         self._worker = worker
-        self._transport: Transport | None = None
+        self.transport: Transport | None = None
         worker.routes.add_post("/live", self._live)
 
     async def register(self) -> BareWorker:
@@ -110,6 +110,7 @@ class BareWorker:
     async def writing(self, name: str = "out", start: int | None = 0) -> AsyncIterator[TricklePublisher]:
         """A writer of one of the session's channels."""
         async with Transport(tls=TLSPolicy("insecure")) as transport:
+            self.transport = transport
             publisher = TricklePublisher(self.inner[name], transport=transport, start=start)
             try:
                 yield publisher

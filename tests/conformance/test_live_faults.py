@@ -238,6 +238,13 @@ async def close_channel(worker: Worker, session: Any, role: str) -> None:
     assert status == 200, text
 
 
+async def write_for_ever(session: Any) -> None:
+    """Write control messages until that raises."""
+    while True:
+        await session.control.write({})
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("role", ["publish", "subscribe"])
 async def test_media_that_is_closed_by_somebody(
     gateway: Gateway, passing: str, worker: Worker, role: str
@@ -269,7 +276,7 @@ async def test_messages_that_are_closed_by_somebody(gateway: Gateway, passing: s
         await until(lambda: use.tasks["events"].done())
         assert use.raised["events"][1] is None
         with pytest.raises((ChannelClosed, ChannelNotFound)):
-            await session.control.write({})
+            await asyncio.wait_for(write_for_ever(session), SOON)
         await use.running(len(use.numbers) + 10)
         assert (session.status, session.reason) == ("live", None)
         await use.stop()
@@ -313,7 +320,7 @@ async def test_a_silent_worker_that_answers(gateway: Gateway, bare: BareWorker) 
     async with gateway.live(bare.app, stall_timeout=1.5) as session:
         use = Use(session)
         async with bare.writing() as out:
-            publisher = MediaPublish(out.url, transport=out._endpoint.transport, start=0)
+            publisher = MediaPublish(out.url, transport=bare.transport, start=0)
             for number in range(10):
                 await publisher.write_frame(picture(number))
             await publisher.close(delete=False)
@@ -326,7 +333,7 @@ async def test_a_silent_worker_that_answers(gateway: Gateway, bare: BareWorker) 
 
 
 async def test_a_pause_of_the_input_is_no_stall(gateway: Gateway, passing: str) -> None:
-    async with gateway.live(passing, stall_timeout=0.5) as session:
+    async with gateway.live(passing, stall_timeout=1.0) as session:
         reading = asyncio.create_task(read_all(session))
         publish = session.publish(fps=FPS)
         for number in range(20):
@@ -426,7 +433,7 @@ async def test_timestamps_that_jump(gateway: Gateway, bare: BareWorker) -> None:
         written = 0
         async with bare.writing() as out:
             for first in (100.0, 3700.0, 0.0, 2**33 / 90_000 - 0.5):
-                publisher = MediaPublish(out.url, transport=out._endpoint.transport)
+                publisher = MediaPublish(out.url, transport=bare.transport)
                 for number in range(30):
                     await publisher.write_frame(picture(written), timestamp=first + number / FPS)
                     written += 1

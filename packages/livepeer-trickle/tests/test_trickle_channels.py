@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 from collections.abc import Awaitable, Callable
@@ -326,6 +327,52 @@ async def test_a_long_lived_json_lines_writer_begins_new_segments(
         await writer.write("another")
         await writer.write(1)
         assert server._channels["c"].next_write >= 2
+
+
+async def test_json_lines_of_a_segment_that_broke_are_written_once_more(
+    server: TrickleServer, wire: Any, until: Until
+) -> None:
+    server.create("c")
+    url = server.channel_url("c")
+    reading = asyncio.create_task(_all(JSONLReader(url)))
+    await waiting(server, "c", until)
+    writer = JSONLWriter(wire.url(url))
+    await writer.write(0)
+    wire.cut()
+    with contextlib.suppress(TimeoutError):  # cancelled at whatever it waits for, it takes nothing with it
+        await asyncio.wait_for(writer.write("given up"), 0)
+    for number in range(1, 5):
+        await writer.write(number)
+    await writer.close()
+    got = await reading
+    assert [message for message in dict.fromkeys(got) if message != "given up"] == list(range(5))
+
+
+async def test_a_segment_of_json_lines_ends_by_itself(server: TrickleServer, until: Until) -> None:
+    server.create("c")
+    async with JSONLWriter(server.channel_url("c"), roll_after=0.05) as writer:
+        await writer.write(1)
+        await until(lambda: (s := server._channels["c"].segment(0)) is not None and s.closed)
+        await writer.write(2)
+        await until(lambda: server._channels["c"].next_write == 2)
+
+
+async def test_json_lines_for_a_channel_that_is_over(until: Until) -> None:
+    async with TrickleServer.serve(autocreate=False) as server:
+        server.create("c")
+        writer = JSONLWriter(server.channel_url("c"), roll_after=0.05)
+        await writer.write(1)
+        await until(lambda: (s := server._channels["c"].segment(0)) is not None and s.closed)
+        server.close_channel("c")
+
+        async def write() -> None:
+            while True:
+                await writer.write(2)
+                await asyncio.sleep(0.001)
+
+        with pytest.raises((ChannelClosed, ChannelNotFound)):
+            await asyncio.wait_for(write(), 10)
+        await writer.close()
 
 
 async def test_what_is_no_json_is_left_out_and_counted(server: TrickleServer) -> None:

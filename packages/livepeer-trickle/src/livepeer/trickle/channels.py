@@ -81,33 +81,100 @@ class ChannelWriter:
 
 
 class JSONLWriter(ChannelWriter):
-    """Writes JSON messages to a channel as lines of one long segment (a new one each minute, or MiB).
+    """Writes JSON messages to a channel as lines of long segments, so that no burst is lost on a slow reader.
 
-    A message is on its way when `write` returns; that the server has it is only known at `close`.
+    A message is on its way when `write` returns; that the server has it is known when its segment ends, after
+    `roll_after` seconds, a MiB, or by `close`. When a connection breaks the messages of its segment are
+    written once more: a reader can get one twice, never not at all. What can't be mended is raised by the
+    next call.
+
+    Args:
+        url: The channel's URL.
+        transport: The HTTP session to use; the writer makes and closes its own when absent.
+        roll_after: Seconds after which a segment ends.
     """
 
-    def __init__(self, url: str, *, transport: Transport | None = None) -> None:
+    def __init__(
+        self, url: str, *, transport: Transport | None = None, roll_after: float = _ROLL_AFTER
+    ) -> None:
         super().__init__(url, transport=transport)
+        self._roll_after = roll_after
         self._segment: SegmentWriter | None = None
-        self._began_at = 0.0
+        self._unsure: list[bytes] = []  # what the server may not have
         self._size = 0
+        self._rolling: asyncio.Task[None] | None = None
+        self._failure: TrickleError | None = None
 
     async def _write(self, data: bytes) -> None:
-        if self._segment is not None and (
-            time.monotonic() - self._began_at >= _ROLL_AFTER or self._size >= _ROLL_SIZE
-        ):
-            segment, self._segment = self._segment, None
-            await segment.close()
+        self._raise_failure()
+        if self._size >= _ROLL_SIZE:
+            await self._end_segment()
+        unsent = [data]
         if self._segment is None:
-            self._segment = self._publisher.segment()
-            self._began_at, self._size = time.monotonic(), 0
-        try:
-            await self._segment.write(data)
-        except BaseException:
-            segment, self._segment = self._segment, None
-            await segment.abort()
-            raise
+            self._segment, self._size = self._publisher.segment(), 0
+            self._rolling = asyncio.create_task(self._roll(self._segment), name="trickle-roll")
+            unsent = [*self._unsure, data]
+        self._unsure.append(data)
         self._size += len(data)
+        try:
+            await self._segment.write(b"".join(unsent))
+        except TrickleError as error:
+            await self._once_more(error)
+        except BaseException:
+            self._unsure.pop()  # the caller was cancelled; what others wrote goes with the next message
+            await self._abort_segment()
+            raise
+
+    async def _close(self, *, delete: bool, linger: float) -> None:
+        try:
+            async with self._lock:
+                self._raise_failure()
+                await self._end_segment()
+        finally:
+            await self._abort_segment()
+            if self._rolling is not None:
+                self._rolling.cancel()
+                await asyncio.wait({self._rolling})
+            await super()._close(delete=delete, linger=linger)
+
+    async def _roll(self, segment: SegmentWriter) -> None:
+        await asyncio.sleep(self._roll_after)
+        async with self._lock:
+            try:
+                if self._segment is segment:
+                    await self._end_segment()
+            except TrickleError as error:
+                self._failure = error
+
+    async def _end_segment(self) -> None:
+        segment, self._segment = self._segment, None
+        try:
+            if segment is not None:
+                await segment.close()
+            elif self._unsure:
+                await self._publisher.write(b"".join(self._unsure))
+        except TrickleError as error:
+            await self._once_more(error)
+        self._unsure.clear()
+
+    async def _once_more(self, error: TrickleError) -> None:
+        await self._abort_segment()
+        data = b"".join(self._unsure)
+        self._unsure.clear()
+        if not error.retryable:
+            raise error
+        _logger.debug("the messages of a segment of %s are written once more: %s", self.url, error)
+        await self._publisher.write(data)
+
+    async def _abort_segment(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            await segment.abort()
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
 
 class ChannelReader:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from livepeer import trickle
 
-from .channels import SessionReader
 from .media import SessionMedia
+from .reader import SessionReader
 
 if TYPE_CHECKING:
     from livepeer.trickle import media

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from livepeer import trickle
 
 from ..errors import ConfigurationError, LivepeerError, SessionEnded, SessionLost
-from .channels import SessionReader, SessionWriter
+from .control import SessionWriter
 from .drain import drain_events, drain_input, drain_output, end_channel
 from .media import SessionMedia
+from .reader import SessionReader
 from .silence import Seen, Silence
 from .watch import Watch
 
@@ -107,7 +108,7 @@ class Lifecycle:
             raise
         urls = started.urls
         self._media.connect(urls, self._transport)
-        self._control.connect(urls.get("control"), self._transport)
+        self._control.connect(urls.get("control"), self._transport, lines=started.takes_lines)
         self._events.connect(urls.get("events"), self._transport)
         self._data.connect(urls.get("data"), self._transport)
         self._status = "live"

@@ -9,11 +9,12 @@ from livepeer.trickle import media
 
 from ..errors import ConfigurationError, LivepeerError, SessionEnded
 from ..results import Response
-from .channels import SessionReader, SessionWriter
+from .control import SessionWriter
 from .http import SessionSocket, session_request
 from .lifecycle import Lifecycle
 from .media import SessionMedia
 from .raw import RawChannel
+from .reader import SessionReader
 from .stats import SessionStats
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class LiveSession:
         self.control: SessionWriter = SessionWriter("control", self._explain)
         self.events: SessionReader = SessionReader("events", self._explain)
         self.data: SessionReader = SessionReader("data", self._explain)
+        self.events.on_message = self.control.answered
         self._media = SessionMedia(call.capability, self._explain)
         self._life = Lifecycle(
             calls,

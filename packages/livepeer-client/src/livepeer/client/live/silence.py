@@ -60,7 +60,7 @@ class Silence:
         self._limit = stall_timeout
         self._first_limit = startup_timeout
         self._resumed_at: float | None = None  # when the input began to flow, after its last pause
-        self._written_at: float | None = None
+        self._paused = False
         self._pause = max(_PAUSE, (stall_timeout or 0) / 2)
         self._ask_at = 0.0
         self._interval = _AGAIN
@@ -80,7 +80,8 @@ class Silence:
         if seen.expected and limit is not None and fed_until - since >= limit:
             return Stall(self._side(now, seen, limit), now - since)
         quiet = now - max(self._resumed_at, seen.heard_at or 0.0)
-        if quiet < _SUSPICIOUS:
+        answered = not seen.waiting and not seen.owed and (seen.heard_at or 0.0) >= (seen.written_at or 0.0)
+        if quiet < _SUSPICIOUS or answered:
             self._interval, self._mute, self._unreachable = _AGAIN, False, False
             return None
         return "ask" if now >= self._ask_at else None
@@ -103,17 +104,16 @@ class Silence:
         return recent or seen.waiting > 0
 
     def _flows(self, now: float, seen: Seen) -> bool:
+        """`flows`, remembering when it began."""
         flows = self.flows(now, seen)
-        if flows and (
-            self._resumed_at is None
-            or (
-                seen.written_at is not None
-                and self._written_at is not None
-                and seen.written_at - self._written_at > self._pause
-            )
-        ):
+        if flows and self._resumed_at is None:
             self._resumed_at = seen.written_at if seen.written_at is not None else now
-        self._written_at = seen.written_at
+        elif not flows and not seen.owed:
+            self._resumed_at = None
+        elif not flows:
+            self._paused = True
+        elif self._paused:
+            self._resumed_at, self._paused = seen.written_at or now, False
         return flows
 
     def _side(self, now: float, seen: Seen, limit: float) -> Side:

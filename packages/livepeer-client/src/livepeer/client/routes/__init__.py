@@ -101,6 +101,7 @@ class Started:
         session_id: The orchestrator's name for the session.
         app_url: Where the worker's own HTTP paths are.
         urls: Channel URLs by role: ``publish``, ``subscribe``, ``control``, ``events``, ``data``.
+        takes_lines: Whether the worker is known to take several JSON messages in one segment, as lines.
         stop: Ends the session at the orchestrator; may be called again.
     """
 
@@ -111,6 +112,7 @@ class Started:
     app_url: str
     stop: Callable[[], Coroutine[Any, Any, None]]
     urls: dict[str, str] = field(default_factory=dict)
+    takes_lines: bool = False
 
 
 class Route(Protocol):

@@ -69,6 +69,7 @@ class LiveRunnerRoute:
         path = check_path(call.path if call.path is not None else advertised or "/live")
         session_id, app_url, stop = await self._reserve(call.request_id, Timeout())
         started = Started({}, self._runner.orchestrator, self._runner.app, session_id, app_url, stop)
+        started.takes_lines = "livepeer" in self._runner.metadata  # runners of this SDK say so
         message = {
             "model_id": call.model,
             "params": call.params,

@@ -1,4 +1,4 @@
-"""The JSON channels of a session: always there, and usable once it is connected and has such a channel."""
+"""Messages of the worker: fetched as they come, kept for whoever iterates."""
 
 from __future__ import annotations
 
@@ -8,106 +8,19 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ChannelNotFound, ConfigurationError, LivepeerError, SessionEnded, TrickleError
+from ..errors import ChannelNotFound, LivepeerError
+from .missing import absent, before
 from .stats import ChannelStats
 
 if TYPE_CHECKING:
-    from livepeer.trickle import ChannelReader, ChannelWriter, Transport
+    from livepeer.trickle import ChannelReader, Transport
 
-__all__ = ["SessionReader", "SessionWriter"]
+__all__ = ["SessionReader"]
 
 _KEPT = 1000  # messages that wait for a reader; more push the oldest out
-_KEEP_ALIVE = {"keep": "alive"}  # says nothing; a channel without a message for 5 minutes is swept
-_SILENCE = 60.0  # seconds without a message after which one of those is written
+_KEEP_ALIVE = {"keep": "alive"}  # says nothing; workers write it so that the channel isn't swept
 
 Explain = Callable[[LivepeerError], Awaitable[LivepeerError]]
-
-
-class SessionWriter:
-    """Writes JSON messages to the worker: ``await session.control.write({"prompt": "a cat"})``.
-
-    Args:
-        name: What the channel is called.
-        explain: Told of a failure; gives the error that says why.
-    """
-
-    def __init__(self, name: str, explain: Explain) -> None:
-        self._name = name
-        self._explain = explain
-        self._writer: ChannelWriter | None = None
-        self._missing: LivepeerError | None = _before(name)
-        self._written = 0
-        self._bytes = 0
-        self._alive_at = 0.0
-        self._keeper: asyncio.Task[None] | None = None
-        self.written_at: float | None = None
-        """When the caller last wrote, by the monotonic clock."""
-
-    async def write(self, message: Any) -> None:
-        """Write one message, a JSON value; returns when the orchestrator has it.
-
-        Raises:
-            ConfigurationError: This session has no such channel, or isn't connected yet.
-            SessionEnded: The session is over; `SessionEnded.reason` says why.
-            ChannelClosed, ChannelNotFound: Somebody ended this channel, and the session goes on.
-            TrickleError: The channel could not be written, or the message is no JSON.
-        """
-        if self._missing is not None:
-            raise self._missing
-        writer = self._writer
-        assert writer is not None
-        try:
-            await writer.write(message)
-        except TrickleError as error:
-            told = await self._explain(error)
-            if told is error:
-                raise
-            raise told from error
-        self._written += 1
-        self._bytes = writer.bytes
-        self.written_at = self._alive_at = time.monotonic()
-
-    def stats(self) -> ChannelStats:
-        """How many messages were written, and their bytes."""
-        return ChannelStats(frames=self._written, bytes=self._bytes)
-
-    def connect(self, url: str | None, transport: Transport) -> None:
-        """Begin, or learn that there is no such channel."""
-        if url is None:
-            self._missing = _absent(self._name)
-            return
-        from livepeer.trickle import ChannelWriter
-
-        self._missing = None
-        self._writer = ChannelWriter(url, transport=transport)
-        self._alive_at = time.monotonic()
-        self._keeper = asyncio.create_task(self._keep_alive(self._writer), name="livepeer-keep-alive")
-
-    def fail(self, error: LivepeerError) -> None:
-        """The session is over: later writes raise this."""
-        if self._missing is None:
-            self._missing = error
-
-    async def close(self, *, delete: bool = True) -> None:
-        """End the channel, or just leave it."""
-        writer, self._writer = self._writer, None
-        self._missing = self._missing or _over(self._name)
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
-        if writer is not None:
-            await writer.close(delete=delete)
-
-    async def _keep_alive(self, writer: ChannelWriter) -> None:
-        try:
-            while True:
-                silent = time.monotonic() - self._alive_at
-                if silent >= _SILENCE:
-                    await writer.write(_KEEP_ALIVE)
-                    self._alive_at, silent = time.monotonic(), 0.0
-                await asyncio.sleep(_SILENCE - silent)
-        except LivepeerError:
-            return  # the channel is over, which the next write tells
 
 
 class SessionReader:
@@ -125,7 +38,7 @@ class SessionReader:
     def __init__(self, name: str, explain: Explain) -> None:
         self._name = name
         self._explain = explain
-        self._missing: LivepeerError | None = _before(name)
+        self._missing: LivepeerError | None = before(name)
         self._reader: ChannelReader | None = None
         self._task: asyncio.Task[None] | None = None
         self._messages: deque[Any] = deque()
@@ -137,6 +50,8 @@ class SessionReader:
         """Set when the channel is over."""
         self.heard_at: float | None = None
         """When a message last came, by the monotonic clock."""
+        self.on_message: Callable[[], None] = lambda: None
+        """Called with each message that comes."""
         self.farewell: str | None = None
         """The reason that the worker gave for ending the session (``{"type": "ended", "reason": …}``)."""
 
@@ -182,7 +97,7 @@ class SessionReader:
     def connect(self, url: str | None, transport: Transport) -> None:
         """Begin to read, or learn that there is no such channel."""
         if url is None:
-            self._missing = _absent(self._name)
+            self._missing = absent(self._name)
             self.ended.set()
             return
         from livepeer.trickle import ChannelReader
@@ -212,6 +127,7 @@ class SessionReader:
         try:
             async for message in reader:
                 self.heard_at = time.monotonic()
+                self.on_message()
                 if message == _KEEP_ALIVE:
                     continue
                 if isinstance(message, dict) and message.get("type") == "ended":
@@ -229,21 +145,3 @@ class SessionReader:
         finally:
             self.ended.set()
             self._news.set()
-
-
-def _before(name: str) -> LivepeerError:
-    return ConfigurationError(
-        f"session.{name} was used before the session was connected.",
-        hint="Enter it first: async with gw.live(…) as session.",
-    )
-
-
-def _absent(name: str) -> LivepeerError:
-    return ConfigurationError(
-        f"This session has no {name} channel: the worker opened none.",
-        hint="LiveSession.raw shows what it opened.",
-    )
-
-
-def _over(name: str) -> LivepeerError:
-    return SessionEnded(f"session.{name} was used after the session was closed.", reason="closed")

@@ -1,0 +1,28 @@
+"""Why a channel of a session can't be used."""
+
+from __future__ import annotations
+
+from ..errors import ConfigurationError, LivepeerError, SessionEnded
+
+__all__ = ["absent", "before", "over"]
+
+
+def before(name: str) -> LivepeerError:
+    """It isn't connected yet."""
+    return ConfigurationError(
+        f"session.{name} was used before the session was connected.",
+        hint="Enter it first: async with gw.live(…) as session.",
+    )
+
+
+def absent(name: str) -> LivepeerError:
+    """The session has none."""
+    return ConfigurationError(
+        f"This session has no {name} channel: the worker opened none.",
+        hint="LiveSession.raw shows what it opened.",
+    )
+
+
+def over(name: str) -> LivepeerError:
+    """This side has closed it."""
+    return SessionEnded(f"session.{name} was used after the session was closed.", reason="closed")
