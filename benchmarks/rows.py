@@ -75,7 +75,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:
-    """Write the rows of every benchmark to a file."""
+    """Write the rows of every benchmark, and what they were measured on, to a file."""
     path.write_text(json.dumps(results, indent=1, default=_plain) + "\n")
 
 

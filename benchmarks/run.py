@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -57,7 +58,9 @@ def main() -> int:
         print(table(results[name]))
         print(f"({time.monotonic() - began:.0f} s)\n", flush=True)
     if target is not None:
-        write_json(target, results)
+        where = "go-livepeer" if options.go else "embedded"
+        about = {"orchestrator": where, "python": platform.python_version(), "machine": platform.platform()}
+        write_json(target, {"about": about, "rows": results})
     missed = [row for rows in results.values() for row in rows if row.verdict in ("over", "under")]
     return 1 if missed or failed else 0
 

@@ -21,7 +21,7 @@ SECRET = "orchestrator-secret"
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loopback needs no such patience, and tests have none."""
-    monkeypatch.setattr(_stream, "_LINGER", 0.05)
+    monkeypatch.setattr(_stream, "_LINGER", 0.25)
     monkeypatch.setattr(_host, "_PATIENCE", 0.05)
 
 

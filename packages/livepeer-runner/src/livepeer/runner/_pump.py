@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from livepeer.trickle.errors import LivepeerError, MediaError, TrickleError
 
 from ._reports import Reports
+from ._steps import Steps
 from .live_pipeline import LivePipeline
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ __all__ = ["Pump"]
 _T = TypeVar("_T")
 _Kind = Literal["video", "audio"]
 
-_LEAD = 1.0  # seconds that one kind may get ahead of another that is still being worked on
 _JUMP = 0.25  # seconds that an input's times go back by when it begins anew, and isn't only out of order
 _AT_ONCE = 16  # pieces of sound on the author's thread: else each would wait for a picture of its own
 
@@ -84,14 +83,13 @@ class Pump:
         self._written: dict[str, float] = {}  # the last time of each kind
         self._worker = worker
         self._reports = reports
-        self._work: dict[str, deque[float | None]] = {"video": deque(), "audio": deque()}  # their times
-        self._moved = asyncio.Event()
+        self._steps = Steps()
         self._input_error: LivepeerError | None = None
 
     @property
     def busy(self) -> bool:
         """Whether the author's code has a frame, or the output one that it has no room for."""
-        return any(self._work.values())
+        return self._steps.busy
 
     async def run(self) -> None:
         """Carry everything; ends when the input does and all that was read of it is written.
@@ -135,8 +133,11 @@ class Pump:
             async for packet in packets:
                 if packet.kind in kinds:
                     await self._keep_step(packet.kind, packet.timestamp)
-                    async with self._writing:
-                        await self._sink.write_packet(packet)
+                    try:
+                        async with self._writing:
+                            await self._sink.write_packet(packet)
+                    except MediaError as error:  # of a codec that the output can't have: the rest goes on
+                        self._reports.error(error, "the input", packet.timestamp)
                     self.active_at = time.monotonic()
 
     async def _process(self, kind: _Kind, method: Callable[[Any], Any], *, at_once: int) -> None:
@@ -150,7 +151,7 @@ class Pump:
                 await room.acquire()
                 async for frame in frames:
                     await self._keep_step(kind, frame.timestamp)
-                    self._work[kind].append(frame.timestamp)
+                    self._steps.begin(kind, frame.timestamp)
                     jobs.put_nowait((frame, self._begun(method, frame)))
                     await room.acquire()
             jobs.put_nowait(None)
@@ -171,7 +172,8 @@ class Pump:
                     if failed >= self._pipeline.max_errors:
                         raise MediaError(f"{failed} frames in a row failed in {where}.") from error
                 finally:
-                    self._done(kind)
+                    self._steps.end(kind)
+                    self.active_at = time.monotonic()
                     room.release()
 
         await _all(begin(), end())
@@ -179,15 +181,13 @@ class Pump:
     def _begun(self, method: Callable[[Any], Any], frame: Any) -> Callable[[], Awaitable[Any]]:
         """Give a frame to the author's thread now, or to the loop when it is this one's turn."""
         if inspect.iscoroutinefunction(method):
-            return lambda: method(frame)
-        begun = self._worker().submit(method, frame)
+            return lambda: _awaited(method, frame)
+        begun = self._worker().submit(lambda: _ready(method(frame), frame))
         return lambda: begun
 
     async def _write(self, kind: str, frame: VideoFrame | AudioFrame, result: Any) -> None:
         if result is None:
             return
-        if hasattr(result, "__array_interface__") and hasattr(result, "ndim"):  # sound of the input's rate
-            result = frame.replace(result)
         own = getattr(result, "timestamp", None)
         timestamp = frame.timestamp if own is None else own
         async with self._writing:
@@ -203,25 +203,9 @@ class Pump:
         self._sink = self._publisher()
         self._written.clear()
 
-    def _done(self, kind: _Kind) -> None:
-        self._work[kind].popleft()
-        self.active_at = time.monotonic()
-        self._moved.set()  # wakes those who wait now
-        self._moved.clear()
-
     async def _keep_step(self, kind: str, timestamp: float | None) -> None:
-        """Wait while this kind is too far ahead of another that is being worked on.
-
-        A reader of both keeps what comes early, and has no room for much. Where pictures are skipped, sound
-        goes on without them.
-        """
-        others = [work for name, work in self._work.items() if name != kind]
-        while timestamp is not None and self._pipeline.drop is None:
-            behind = (work[0] for work in others if work)
-            if all(at is None or timestamp - at <= _LEAD for at in behind):
-                return
-            await self._moved.wait()
-            await asyncio.sleep(0)  # the other kind takes its next frame
+        if self._pipeline.drop is None:  # where pictures are skipped, sound goes on without them
+            await self._steps.keep(kind, timestamp)
 
     async def _watch_losses(self) -> None:
         while True:
@@ -236,6 +220,18 @@ class Pump:
                     yield item
             except LivepeerError as error:
                 self._input_error = self._input_error or error
+
+
+async def _awaited(method: Callable[[Any], Any], frame: Any) -> Any:
+    return _ready(await method(frame), frame)
+
+
+def _ready(result: Any, frame: VideoFrame | AudioFrame) -> Any:
+    """What a method returned, made ready for the encoder where it was made: that copies a picture."""
+    if hasattr(result, "__array_interface__") and hasattr(result, "ndim"):  # sound has the input's rate
+        result = frame.replace(result)
+    getattr(result, "raw", None)  # which makes PyAV's frame of an array
+    return result
 
 
 async def _all(*parts: Awaitable[None]) -> None:
