@@ -148,6 +148,7 @@ async def test_pictures_and_sound_in_one_iterator(
     sound = [packet.timestamp for packet in packets if packet.kind == "audio"]
     assert [frame.timestamp for frame in frames if isinstance(frame, AudioFrame)] == sound
     assert (output.frames_in, output.audio_in, output.dropped) == (60, len(sound), 0)
+    assert output.last_timestamp == max(p.timestamp for p in packets if p.kind == "video")
     assert not output.losses
 
 

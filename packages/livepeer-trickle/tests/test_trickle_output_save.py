@@ -132,12 +132,32 @@ def test_codecs(encoded: Encoded, tmp_path: Path, suffix: str, video: str | None
         assert np.argmax(spectrum[100:]) + 100 == pytest.approx(440 * len(sound) / 48_000, rel=0.01)
 
 
-def test_a_codec_that_a_container_does_not_take_is_said(encoded: Encoded, tmp_path: Path) -> None:
-    packets = demux(encoded(0.5, audio="aac"))
-    odd = [dataclasses.replace(p, codec="truespeech") if p.kind == "audio" else p for p in packets]
-    with pytest.raises(MediaError, match="truespeech"):
-        record(tmp_path / "out.mp4", odd)
+@pytest.mark.parametrize(("suffix", "codec"), [("mov", "opus"), ("mp4", "truespeech")])
+def test_a_codec_that_cannot_be_saved_is_said_at_once(
+    encoded: Encoded, tmp_path: Path, suffix: str, codec: str
+) -> None:
+    odd = [dataclasses.replace(p, codec=codec) for p in demux(encoded(0.5, video=None))]
+    recording = Recording(tmp_path / f"out.{suffix}")
+    with pytest.raises(MediaError, match=codec):
+        recording.write(odd)
+    recording.finish(complete=False)
     assert os.listdir(tmp_path) == []
+
+
+def test_damage_costs_what_it_hits(encoded: Encoded, tmp_path: Path) -> None:
+    """The muxer refuses packets; and of one track nothing is whole."""
+    packets = demux(encoded(2.0))
+    extra = [dataclasses.replace(p, pid=999) for p in packets if p.kind == "audio"]
+    spoilt = [
+        dataclasses.replace(p, data=b"\xff\xf1" + bytes(48))
+        if p.pid == 999 or (p.kind == "audio" and n % 5 == 0)
+        else p
+        for n, p in enumerate(packets + extra)
+    ]
+    file = File(record(tmp_path / "out.mp4", sorted(spoilt, key=lambda p: p.dts or 0)))
+    assert sorted(file.tracks) == ["audio", "video"]
+    assert file.numbers == list(range(60))
+    assert len(file.sound) > 60
 
 
 @pytest.mark.parametrize("jump", [-8.0, -0.9, 500.0])

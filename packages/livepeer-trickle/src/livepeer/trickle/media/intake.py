@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection
+from time import monotonic
 from typing import Any
 
 from ..errors import LivepeerError, MediaError
@@ -21,6 +21,7 @@ __all__ = ["Intake"]
 
 _logger = logging.getLogger("livepeer.trickle")
 _CACHE = 32 * 1024 * 1024  # bytes of the present segment that are kept for a reader who comes later
+_REORDERED = 1.0  # seconds; what is older than the newest picture by more is of another clock
 _HOPELESS = 1024 * 1024  # bytes without a packet in them are no media
 
 
@@ -129,6 +130,8 @@ class Intake:
                         self.held_up = True  # until it is taken: whoever sees this sees it wait for a reader
                         await self._take(chunk)
                         self.held_up = False
+                    if segment.truncated:
+                        self._demuxer.discontinuity()
             except LivepeerError as failed:
                 _logger.debug("reading %s ended: %s", self._subscriber.url, failed)
                 error = failed if self.explain is None else await self.explain(failed)
@@ -157,7 +160,7 @@ class Intake:
         _begin_all(self.bytes, self._late_bytes)
 
     async def _take(self, chunk: bytes) -> None:
-        self.last_arrival_at = time.monotonic()
+        self.last_arrival_at = monotonic()
         self.bytes_in += len(chunk)
         self._size += len(chunk)
         if self._size <= _CACHE:
@@ -188,8 +191,11 @@ class Intake:
             self.frames_in += 1
         else:
             self.audio_in += 1
-        if packet.timestamp is not None and (packet.kind == "video" or not self.frames_in):
-            self.last_timestamp = packet.timestamp
+        time, last = packet.timestamp, self.last_timestamp
+        if time is None or (packet.kind == "audio" and self.frames_in):
+            return
+        if last is None or time > last or time < last - _REORDERED:
+            self.last_timestamp = time
 
     def _decodes(self, packet: Packet) -> bool:
         """Whether a packet is of the track that is decoded: of several, the first one, while it is there."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import MediaError
-from .containers import Record, Track, write_container
+from .containers import Record, Track, check_codec, write_container
 from .packets import Packet
 from .timeline import Timeline
 
@@ -58,7 +58,7 @@ class Recording:
         self._tracks: dict[tuple[int, str], Track] = {}
 
     def write(self, packets: Iterable[Packet]) -> None:
-        """Append packets. Raises `MediaError` when the disk won't have them."""
+        """Append packets. Raises `MediaError` when the disk won't have them, or the container their codec."""
         try:
             for packet in packets:
                 self._write(packet)
@@ -99,6 +99,7 @@ class Recording:
         if times is None:
             return
         if track is None:
+            check_codec(self._format, packet.kind, packet.codec)
             track = self._tracks[key] = Track(len(self._tracks), packet.kind, packet.codec)
         track.add(packet, times)
         self._file.write(_HEADER.pack(track.index, packet.is_keyframe, *times, len(packet.data)))

@@ -8,6 +8,7 @@ __all__ = ["Timeline"]
 
 _GAP = 60 * CLOCK  # ticks; a longer one is no loss but another clock
 _DISORDER = CLOCK // 2  # ticks back which are taken for a sloppy clock, and not for a new one
+_STEP = CLOCK // 1000  # ticks between two packets at least; some containers count milliseconds
 _FRAME = CLOCK // 30  # ticks between two packets across a jump, where nothing says how many
 
 
@@ -37,7 +38,7 @@ class Timeline:
             track.clock = self._other_clock(track, raw)
         dts = raw + self._offsets[track.clock]
         if track.last is not None:
-            dts = max(dts, track.last + 1)
+            dts = max(dts, track.last + _STEP)
         later = 0 if packet.pts is None or packet.dts is None else packet.pts - packet.dts
         track.step, track.raw, track.last = max(raw - track.raw, 1), raw, dts
         self._end = max(self._end, dts)
