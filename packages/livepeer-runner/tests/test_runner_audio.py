@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from livepeer.runner import LivePipeline
+from livepeer.runner import ConfigurationError, LivePipeline, make_app
 from livepeer.trickle import ChannelReader
 
 numpy = pytest.importorskip("numpy")
@@ -283,6 +283,26 @@ async def test_a_stream_whose_sound_only_fails_is_ended(orchestrator: Any, live:
 async def test_sound_that_is_left_out(live: Any) -> None:
     (seen, heard), _, _ = await through(live, Sound(), *pictures(PLAY), *pieces(PLAY), effect="skip")
     assert (len(seen), heard) == (60, [])
+
+
+class Encoded(Both):
+    bitrate, gop, fps = 300_000, 0.5, FPS
+    audio_codec, audio_bitrate = "libopus", 48_000
+
+
+async def test_the_output_is_encoded_as_the_class_says(live: Any) -> None:
+    (seen, heard), _, after = await through(live, Encoded(), *pictures(PLAY), *pieces(PLAY))
+    assert len(seen) == 60
+    assert loudness(heard) == pytest.approx(0.25, abs=0.03)
+    keys = [packet.timestamp for packet in after if packet.kind == "video" and packet.is_keyframe]
+    assert keys == pytest.approx([0, 0.5, 1, 1.5], abs=1e-4)
+    assert {packet.codec for packet in after} == {"h264", "opus"}
+
+
+@pytest.mark.parametrize("attribute", [{"codec": "nonsense"}, {"audio_codec": "nonsense"}, {"gop": 0}])
+def test_an_encoder_that_is_not_there_is_told_before_it_is_served(attribute: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"Odd can't be encoded as its class says: .*(nonsense|gop)"):
+        make_app(type("Odd", (Both,), attribute)())
 
 
 async def _all(url: str) -> list[Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from livepeer.trickle.errors import LivepeerError, MediaError, TrickleError
 
+from ._output import publisher, ready
 from ._reports import Reports
 from ._steps import Steps
 from .live_pipeline import LivePipeline
@@ -47,7 +48,7 @@ class Pump:
         reports: Told what goes wrong.
 
     Raises:
-        LivepeerError: What the class says of the encoder can't be.
+        ConfigurationError: The class names an encoder that there isn't.
     """
 
     def __init__(
@@ -60,24 +61,13 @@ class Pump:
         worker: Callable[[], Worker],
         reports: Reports,
     ) -> None:
-        from livepeer.trickle.media import MediaOutput, MediaPublish
+        from livepeer.trickle.media import MediaOutput
 
         self.active_at: float = time.monotonic()
         """When something was last done."""
         self._pipeline = pipeline
         self._source = MediaOutput(source, transport=transport)
-        self._publisher = partial(
-            MediaPublish,
-            sink,
-            transport=transport,
-            fps=pipeline.fps,
-            codec=pipeline.codec,
-            bitrate=pipeline.bitrate,
-            gop=pipeline.gop,
-            options=pipeline.encoder_options,
-            audio_codec=pipeline.audio_codec,
-            audio_bitrate=pipeline.audio_bitrate,
-        )
+        self._publisher = partial(publisher, pipeline, sink, transport=transport)
         self._sink = self._publisher(start=0)
         self._writing = asyncio.Lock()
         self._written: dict[str, float] = {}  # the last time of each kind
@@ -181,8 +171,12 @@ class Pump:
     def _begun(self, method: Callable[[Any], Any], frame: Any) -> Callable[[], Awaitable[Any]]:
         """Give a frame to the author's thread now, or to the loop when it is this one's turn."""
         if inspect.iscoroutinefunction(method):
-            return lambda: _awaited(method, frame)
-        begun = self._worker().submit(lambda: _ready(method(frame), frame))
+
+            async def later() -> Any:
+                return ready(await method(frame), frame)
+
+            return later
+        begun = self._worker().submit(lambda: ready(method(frame), frame))
         return lambda: begun
 
     async def _write(self, kind: str, frame: VideoFrame | AudioFrame, result: Any) -> None:
@@ -220,18 +214,6 @@ class Pump:
                     yield item
             except LivepeerError as error:
                 self._input_error = self._input_error or error
-
-
-async def _awaited(method: Callable[[Any], Any], frame: Any) -> Any:
-    return _ready(await method(frame), frame)
-
-
-def _ready(result: Any, frame: VideoFrame | AudioFrame) -> Any:
-    """What a method returned, made ready for the encoder where it was made: that copies a picture."""
-    if hasattr(result, "__array_interface__") and hasattr(result, "ndim"):  # sound has the input's rate
-        result = frame.replace(result)
-    getattr(result, "raw", None)  # which makes PyAV's frame of an array
-    return result
 
 
 async def _all(*parts: Awaitable[None]) -> None:

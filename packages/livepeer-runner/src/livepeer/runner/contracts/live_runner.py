@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from yarl import URL
 
+from .._output import publisher
 from .._parameters import validation_error
 from .._stream import ChannelURLs, LiveStream
 from ..errors import HTTPError
@@ -55,7 +56,8 @@ class LiveRunnerContract:
             without payments never ends a session by itself, so a crashed client would hold its place.
 
     Raises:
-        ConfigurationError: The pipeline takes media and the extra ``media`` is missing.
+        ConfigurationError: The pipeline takes media, and the extra ``media`` is missing, or the encoder that
+            its class names.
     """
 
     def __init__(self, host: Host, pipeline: LivePipeline, *, idle_timeout: float | None) -> None:
@@ -64,8 +66,10 @@ class LiveRunnerContract:
         self._idle_timeout = idle_timeout
         self._starting: set[str] = set()
         if pipeline.has_media():
-            # A missing extra is told here, and the first session needn't wait for PyAV to load.
-            from livepeer.trickle.media import MediaOutput, MediaPublish  # noqa: F401
+            # What would be wrong in every session is told here, and the first needn't wait for PyAV to load.
+            from livepeer.trickle.media import MediaOutput  # noqa: F401
+
+            publisher(pipeline, "http://127.0.0.1/none")
 
     async def start(self, request: Request) -> Response:
         """Answer ``POST /live``; raises `HTTPError`."""
