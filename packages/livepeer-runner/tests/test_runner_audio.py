@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from livepeer.runner import ConfigurationError, LivePipeline, make_app
 from livepeer.trickle import ChannelReader
 
 numpy = pytest.importorskip("numpy")
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 
 from livepeer.trickle.media import AudioFrame, MediaOutput, MediaPublish, Packet, VideoFrame  # noqa: E402
 
@@ -178,6 +179,37 @@ async def test_what_nobody_changes_passes_through(live: Any) -> None:
     _, before, after = await through(live, Through(), *pictures(PLAY), *pieces(PLAY))
     for kind in ("video", "audio"):
         assert of_kind(after, kind) == of_kind(before, kind) != []
+
+
+@pytest.mark.parametrize("pipeline", [Picture(), Sound(), Through()])
+async def test_a_file_with_reordered_pictures(live: Any, tmp_path: Path, pipeline: LivePipeline) -> None:
+    """B-frames pass through in the order of decoding, and are processed in that of showing."""
+    path = tmp_path / "made.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=FPS, options={"bf": "3", "b_strategy": "0", "g": "30"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=RATE)
+        for number, (_, piece) in enumerate(pieces(PLAY)):
+            if number < 60:
+                shade = numpy.full((48, 64, 3), 3 * number, numpy.uint8)
+                container.mux(video.encode(av.VideoFrame.from_ndarray(shade, "rgb24")))
+            piece.raw.pts = number * PIECE
+            container.mux(audio.encode(piece.raw))
+        container.mux([*video.encode(), *audio.encode()])
+    async with live(pipeline) as (_, session):
+        before = asyncio.create_task(packets(session["publish_url"]))
+        after = asyncio.create_task(packets(session["subscribe_url"]))
+        received = asyncio.create_task(receive(session["subscribe_url"]))
+        async with MediaPublish(session["publish_url"]) as media_in, asyncio.timeout(30):
+            await media_in.publish_file(path, realtime=False)
+        async with asyncio.timeout(30):
+            (seen, heard), sent, got = await received, await before, await after
+    assert any(packet.pts != packet.dts for packet in sent)
+    times = [frame.timestamp for frame in seen]
+    assert times == pytest.approx([times[0] + i / FPS for i in range(60)], abs=1e-3)
+    assert without_gaps(heard)
+    assert pipeline.has_video() or of_kind(got, "video") == of_kind(sent, "video")
+    assert pipeline.has_audio() or of_kind(got, "audio") == of_kind(sent, "audio")
 
 
 @pytest.mark.parametrize("pipeline", [Picture(), Sound(), Both(), Through()])
