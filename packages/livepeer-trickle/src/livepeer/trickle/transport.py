@@ -203,8 +203,10 @@ class Transport:
         Connections that were let go before may still be saying goodbye (TLS), and a loop that ends meanwhile
         would warn of them.
         """
-        await self._connections.aclose()
-        await self._session.close()
+        try:
+            await self._connections.aclose()
+        finally:
+            await self._session.close()  # when this is cancelled meanwhile, too
         deadline = time.monotonic() + _GOODBYE
         while any(opened.fileno() != -1 for opened in self._sockets) and time.monotonic() < deadline:
             await asyncio.sleep(0.001)

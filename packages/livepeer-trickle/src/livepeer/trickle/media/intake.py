@@ -56,6 +56,7 @@ class Intake:
         self._late_bytes: list[BoundedQueue[bytes]] = []  # readers who wait for the next segment
         self._late_packets: list[BoundedQueue[Packet]] = []  # and for the next key frame
         self._task: asyncio.Task[None] | None = None
+        self._closing = False  # the task closes its connections, and is done then
 
     @property
     def started(self) -> bool:
@@ -81,7 +82,7 @@ class Intake:
         """Stop, and end every reader after what it has already."""
         if not self.ended:
             self.ended, self.error = True, error
-        if self._task is not None:
+        if self._task is not None and not self._closing:
             self._task.cancel()
         self.bytes.end(error)
         self.packets.end(error)
@@ -142,7 +143,7 @@ class Intake:
             error = MediaError(f"Reading {self._subscriber.url} failed: {failed!r}.")
             error.__cause__ = failed
         finally:
-            self.ended = True
+            self.ended = self._closing = True
             self.error = self.error or error
             self.bytes.end(error)
             self.packets.end(error)
