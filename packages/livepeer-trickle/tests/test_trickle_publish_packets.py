@@ -56,7 +56,7 @@ def make(
             for stream in streams:
                 if stream.type == "video":
                     frame: Any = av.VideoFrame.from_ndarray(
-                        np.full((size[1], size[0], 3), 16 + 3 * number, np.uint8), "rgb24"
+                        np.full((size[1], size[0], 3), 16 + 3 * (number % 75), np.uint8), "rgb24"
                     )
                     frame.pts, frame.time_base = begin + number, Fraction(1, 30)
                 else:
@@ -121,7 +121,7 @@ async def test_packets_of_any_container_are_passed_on_as_they_are(
     sound = [packet.data[header:] for packet in ours if packet.kind == "audio"]
     assert sound == encoded[-len(sound) :]
     assert len(sound) >= len(encoded) - 1
-    assert publisher._production._executor is None  # nothing was encoded
+    assert publisher._production._worker is None  # nothing was encoded
     assert (publisher.frames, publisher.lost) == (60, 0)
     assert sum(packet.kind == "video" for packet in ours) == 60
     assert any(packet.pts != packet.dts for packet in ours if packet.kind == "video")
@@ -203,6 +203,18 @@ async def test_a_new_size_in_packets_begins_a_segment(record: Record) -> None:
     whole = await recording.whole()
     assert len(recording.segments) == 2
     assert len(decoded(whole, "mpegts")["video"]) == 10
+
+
+async def test_one_file_after_the_other_goes_on_in_the_same_tracks(record: Record) -> None:
+    recording = await record()
+    async with MediaPublish(recording.url) as publisher:
+        for number in range(3):
+            await write_packets(publisher, make(count=15, begin=15 * number, options={"bf": "0"}))
+    whole = await recording.whole()
+    demuxer = Demuxer()
+    packets = demuxer.feed(whole)
+    assert sorted(stream.kind for stream in demuxer.streams.values()) == ["audio", "video"]
+    assert sum(packet.kind == "video" for packet in packets) == 45
 
 
 async def test_another_codec_in_mid_stream(record: Record) -> None:
@@ -300,10 +312,20 @@ async def test_a_finished_stream_that_begins_in_the_midst_and_is_damaged(record:
         assert decoded(segment, "mpegts")["video"]
 
 
+async def _write_bytes(publisher: MediaPublish, data: bytes) -> None:
+    for begin in range(0, len(data), 1316):
+        await publisher.write_bytes(data[begin : begin + 1316])
+
+
 async def test_bytes_that_are_no_stream(server: TrickleServer) -> None:
+    data = make("mpegts", count=150)
     async with MediaPublish(server.channel_url("v")) as publisher:
         with pytest.raises(MediaError, match="no MPEG-TS"):
             await publisher.write_bytes(bytes(100_000))
+    with_times = b"".join(bytes(4) + data[n : n + 188] for n in range(0, len(data), 188))  # as Blu-rays have
+    async with MediaPublish(server.channel_url("v")) as publisher:
+        with pytest.raises(MediaError, match="no MPEG-TS"):
+            await _write_bytes(publisher, with_times)
     async with MediaPublish(server.channel_url("v")) as publisher:
         await publisher.write_bytes(make("mpegts"))
         for write in (

@@ -17,6 +17,7 @@ __all__ = ["CARRIED", "Frame", "ImageLike", "PacketTaker", "to_av"]
 
 CARRIED = {"h264", "hevc", "aac", "opus", "mp3", "ac3"}
 """The codecs whose packets go as they are."""
+_REMEMBERED = 64  # streams of files
 
 
 class ImageLike(Protocol):
@@ -101,8 +102,13 @@ class PacketTaker:
             name = stream.codec_context.codec.canonical_name if stream.codec_context else stream.type
             if name not in CARRIED:
                 raise MediaError(f"A packet of {name!r} can't be written; {_carried()} can, or its frames.")
+            # The first track of sound of the next file goes on where that of this one was.
+            tracks = stream.container.streams.audio
+            pid = 1 + (tracks.index(stream) if stream in tracks else 0)
+            while len(self._streams) >= _REMEMBERED:
+                del self._streams[next(iter(self._streams))]
             # With the stream itself, lest another one gets its id.
-            self._streams[id(stream)] = stream, Normalizer(stream, pid=1 + len(self._streams))
+            self._streams[id(stream)] = stream, Normalizer(stream, pid=pid)
         return self._streams[id(stream)][1].convert(packet)
 
 

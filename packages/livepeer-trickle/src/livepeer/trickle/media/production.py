@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import av
@@ -17,6 +16,7 @@ from .jobs import Job, JobQueue
 from .packets import WRAP, Packet
 from .segments import Piece, SegmentCutter
 from .sending import Sender
+from .worker import Worker
 
 __all__ = ["Production"]
 
@@ -52,7 +52,7 @@ class Production:
         self.explain: Callable[[LivepeerError], Awaitable[LivepeerError]] | None = None
         self._video = video
         self._audio = audio
-        self._executor: ThreadPoolExecutor | None = None
+        self._worker: Worker | None = None
         self._task: asyncio.Task[None] | None = None
         self._written_at: dict[int, float] = {}
 
@@ -123,8 +123,8 @@ class Production:
             wrapped.__cause__ = error
             self.fail(wrapped)
         finally:
-            if self._executor is not None:
-                self._executor.shutdown(wait=False)
+            if self._worker is not None:
+                self._worker.close()
             await self.sender.abort_segment()
 
     async def _do(self, job: Job) -> Sequence[Piece]:
@@ -143,9 +143,10 @@ class Production:
         return item
 
     async def _in_thread(self, work: Callable[..., list[Piece]], *arguments: Any) -> list[Piece]:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="livepeer-encode")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+        if self._worker is None:
+            self._worker = Worker("livepeer-encode")
+        pieces: list[Piece] = await self._worker.submit(work, *arguments)
+        return pieces
 
     def _encode_video(self, frame: av.VideoFrame, ticks: int) -> list[Piece]:
         return self._mux(self._video.encode(frame, ticks))
@@ -154,7 +155,7 @@ class Production:
         return self._mux(self._audio.encode(frame, ticks))
 
     async def _finish(self) -> list[Piece]:
-        return [] if self._executor is None else await self._in_thread(self._finish_encoders)
+        return [] if self._worker is None else await self._in_thread(self._finish_encoders)
 
     def _finish_encoders(self) -> list[Piece]:
         packets = self._audio.finish() + self._video.finish()

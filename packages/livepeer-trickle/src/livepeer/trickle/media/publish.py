@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import av
 
@@ -14,6 +14,7 @@ from ..errors import ConfigurationError, LivepeerError, MediaError
 from ..transport import Transport
 from .audio_encoding import AudioEncoder
 from .cameras import CameraReader
+from .counters import Counters
 from .encoding import VideoEncoder
 from .inputs import Frame, PacketTaker, to_av
 from .jobs import Job, JobQueue
@@ -26,10 +27,8 @@ from .ts_segments import StreamCutter
 
 __all__ = ["MediaPublish"]
 
-Data: TypeAlias = bytes  # in the class that name is the counter's
 
-
-class MediaPublish:
+class MediaPublish(Counters):
     """Encodes frames, or takes what is encoded already, and writes it to a channel in segments.
 
     A segment begins at each key frame of the video, or about every `gop` seconds where there is only sound.
@@ -78,24 +77,23 @@ class MediaPublish:
         start: int | None = None,
     ) -> None:
         _check_arguments(fps=fps, queue_size=queue_size, gop=gop, drop=drop, sample_rate=sample_rate)
-        self.fps = fps
-        self.sample_rate = sample_rate
         self._queue = JobQueue(queue_size)
-        self._production = Production(
+        production = Production(
             self._queue,
             VideoEncoder(codec, fps=fps, gop=gop, bitrate=bitrate, options=options),
             AudioEncoder(audio_codec, sample_rate=sample_rate, bitrate=audio_bitrate, options=audio_options),
             gop=gop,
             make_sender=lambda on_break: Sender(url, transport=transport, start=start, on_break=on_break),
         )
-        self._sender = self._production.sender
+        super().__init__(production, StreamCutter(gop))
+        self.fps = fps
+        self.sample_rate = sample_rate
+        self._sender = production.sender
         self.url: str = self._sender.url
         self._clock = Clock(fps)
         self._packets = PacketTaker()
-        self._stream_cutter = StreamCutter(gop)
         self._written_as: Literal["media", "bytes"] | None = None
         self._drop = drop == "oldest"
-        self._refused = 0
         self._order = asyncio.Lock()
         self._error_told = False
         self._closed = False
@@ -108,60 +106,6 @@ class MediaPublish:
     @explain.setter
     def explain(self, asked: Callable[[LivepeerError], Awaitable[LivepeerError]] | None) -> None:
         self._production.explain = asked
-
-    @property
-    def frames(self) -> int:
-        """Pictures given to the connection so far."""
-        return self._sender.frames
-
-    @property
-    def audio_frames(self) -> int:
-        """Encoded frames of sound given to the connection so far (of 1024 samples for AAC)."""
-        return self._sender.audio_frames
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the stream given to the connection so far."""
-        return self._sender.bytes
-
-    @property
-    def dropped(self) -> int:
-        """Frames that found the queue full and were dropped."""
-        return self._queue.dropped + self._refused
-
-    @property
-    def lost(self) -> int:
-        """Frames, of sound too, of segments that were lost because the connection broke.
-
-        Packets of pictures that were written before the first key frame count too: nobody can decode them.
-        """
-        return self._sender.lost + self._production.cutter.undecodable + self._stream_cutter.undecodable
-
-    @property
-    def queued(self) -> int:
-        """Frames that wait for the encoder."""
-        return len(self._queue)
-
-    @property
-    def last_timestamp(self) -> float | None:
-        """The time of the picture written last (by `frames`), in seconds, as its reader will see it.
-
-        That of the last sound where there are no pictures.
-        """
-        return self._sender.last_timestamp
-
-    @property
-    def last_written_at(self) -> float | None:
-        """The `time.monotonic` at which bytes were last given to the connection."""
-        return self._sender.last_written_at
-
-    def written_at(self, ticks: int) -> float | None:
-        """The `time.monotonic` of the call that wrote the frame of this time; None when it isn't known.
-
-        Args:
-            ticks: The frame's time in the stream, in ticks of 1/90000 s (`Packet.pts`).
-        """
-        return self._production.written_at(ticks)
 
     async def write_frame(self, frame: Frame, *, timestamp: float | None = None) -> None:
         """Write a picture or a piece of sound; waits while the queue is full.
@@ -216,7 +160,7 @@ class MediaPublish:
                 self._production.note(ready.pts or 0, time.monotonic())
                 self._production.push(Job(ready))
 
-    async def write_bytes(self, data: Data) -> None:
+    async def write_bytes(self, data: bytes) -> None:
         """Write MPEG-TS that is muxed already, as it is, cut anywhere; segments begin at its key frames.
 
         What comes before the first key frame is left out. A stream that is written so takes nothing else.
@@ -286,11 +230,13 @@ class MediaPublish:
         if self._closed:
             return
         self._closed = True
+        wait = 0.0
         try:
             await self._production.finish()
+            if self._production.error is None and self.bytes:
+                wait = linger
         finally:
-            written = self._sender.bytes and self._production.error is None
-            await self._sender.close(delete=delete, linger=linger if written else 0.0)
+            await self._sender.close(delete=delete, linger=wait)
         self._raise_error(again=False)
 
     async def abort(self) -> None:

@@ -68,9 +68,9 @@ class StreamCutter:
                 if self._no_stream > _NO_STREAM:
                     raise MediaError("This is no MPEG-TS: packets of 188 bytes would begin with 0x47.")
                 continue
-            self._no_stream = 0
             syncs = buffer[position : len(buffer) - _SIZE + 1 : _SIZE]
             count = len(syncs) - len(syncs.lstrip(b"\x47"))
+            self._no_stream = max(self._no_stream - count * _SIZE, 0)
             pieces += self._packets(buffer[position : position + count * _SIZE])
             position += count * _SIZE
         self._rest = buffer[position:]
