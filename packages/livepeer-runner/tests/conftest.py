@@ -121,7 +121,7 @@ class Orchestrator:
         await self.start(self.port)
 
     async def until(self, condition: Any) -> None:
-        async with self.changed, asyncio.timeout(10):
+        async with self.changed, asyncio.timeout(30):
             await self.changed.wait_for(condition)
 
     async def _notify(self) -> None:

@@ -113,7 +113,7 @@ async def test_a_frame_that_fails_is_left_out_and_told(live: Any, caplog: pytest
         await send(session["publish_url"], times(20))
         frames = await asyncio.wait_for(reading, 20)
         assert [round(frame.timestamp * 30) for frame in frames] == list(range(0, 20, 2))
-        event = (await asyncio.wait_for(listening, 10))[0]
+        event = (await asyncio.wait_for(listening, 30))[0]
         assert (event["type"], event["error"]["type"]) == ("error", "RuntimeError")
         assert event["error"]["timestamp"] == pytest.approx(1 / 30, abs=1e-4)
         assert "hidden" not in str(event)
@@ -129,7 +129,7 @@ async def test_a_stream_that_only_fails_is_ended(orchestrator: Any, live: Any, e
         for _ in range(Filter.max_errors):
             await media_in.write_frame(picture)
         await media_in.close(delete=False)
-        events = await asyncio.wait_for(reading, 10)
+        events = await asyncio.wait_for(reading, 30)
         assert events[0]["error"]["type"] == ("RuntimeError" if effect == "fail" else "MediaError")
         assert events[-1] == {"type": "ended", "reason": "error"}
         await orchestrator.until(lambda: orchestrator.stopped == [session["session_id"]])
@@ -142,7 +142,7 @@ async def test_what_is_no_video_ends_the_stream(live: Any, http: aiohttp.ClientS
             assert response.status == 200
         async with http.delete(session["publish_url"]) as response:
             assert response.status == 200
-        events = await asyncio.wait_for(reading, 10)
+        events = await asyncio.wait_for(reading, 30)
         assert [event["type"] for event in events] == ["error", "ended"]
         assert "no MPEG-TS" in events[0]["error"]["message"]
 
