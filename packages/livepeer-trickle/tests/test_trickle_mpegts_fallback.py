@@ -260,6 +260,15 @@ def test_a_table_that_changes_to_other_codecs_and_back() -> None:
     assert [packet.codec for packet in packets].count("mpeg2video") >= 9
 
 
+def test_a_stream_of_another_codec_that_is_added_later() -> None:
+    demuxer = AutoDemuxer()
+    packets = demuxer.feed(make("mpegts", "libx264", "eac3"))
+    packets += demux(demuxer, make("mpegts", "libx264", "eac3", "eac3", start=8.0))
+    found = [packet.pid for packet in packets if packet.codec == "eac3"]
+    assert found.count(257) >= 80
+    assert found.count(258) >= 40
+
+
 def test_a_demuxer_that_is_dropped_or_closed_leaves_no_thread() -> None:
     data = make("webm", "libvpx-vp9")
     for _ in range(3):

@@ -54,6 +54,7 @@ def make(
     start: float = 10.0,
     file: Any = None,
     format: str = "mpegts",
+    size: tuple[int, int] = (128, 64),
 ) -> bytes:
     """A stream that libavformat makes: `count` pictures, and the sound to them."""
     buffer = io.BytesIO()
@@ -64,7 +65,7 @@ def make(
                 ENCODERS[codec], rate=30 if codec in ("h264", "hevc") else 48000
             )
             if stream.type == "video":
-                stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+                stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
                 preset = {
                     "preset": "veryfast",
                     "g": "8",
@@ -80,8 +81,9 @@ def make(
             for stream in streams:
                 if stream.type == "video":
                     # Some pictures are of a few bytes, some of many packets.
-                    shape = (64, 128, 3) if number % 3 else (1, 1, 3)
-                    array = rng.integers(0, 255, shape, dtype=np.uint8) + np.zeros((64, 128, 3), np.uint8)
+                    whole = (size[1], size[0], 3)
+                    array = rng.integers(0, 255, whole if number % 3 else 3, dtype=np.uint8)
+                    array = np.broadcast_to(array, whole).copy()
                     frame: Any = av.VideoFrame.from_ndarray(array, "rgb24")
                     frame.pts, frame.time_base = round(start * 30) + number, Fraction(1, 30)
                 else:
@@ -161,6 +163,13 @@ def test_the_same_packets_of_every_codec(codecs: tuple[str, ...], maker: str) ->
 def test_the_same_packets_of_every_encoder(codec: str, options: dict[str, str]) -> None:
     for maker in ("no lengths", "lengths"):
         compare(make(codec, "aac", muxer=MAKERS[maker], encoder=options), codec, "aac")
+
+
+@pytest.mark.parametrize("maker", ["usual", "lengths", "constant rate"])
+def test_pictures_that_are_too_large_to_say_their_length(maker: str) -> None:
+    data = make("h264", "aac", muxer=MAKERS[maker], encoder={"crf": "1"}, count=9, size=(960, 540))
+    assert max(packet.size for packet in reference(data)[256]) > 65_536
+    compare(data, "h264", "aac")
 
 
 def test_several_programmes_and_streams() -> None:

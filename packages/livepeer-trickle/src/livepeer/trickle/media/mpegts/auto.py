@@ -32,7 +32,7 @@ class AutoDemuxer:
         self._container: Container | None = None
         self._other: FallbackDemuxer | None = None  # for another container
         self._beside: FallbackDemuxer | None = None  # for the streams of MPEG-TS that our own leaves out
-        self._wanted: set[int] = set()  # their PIDs
+        self._unknown: dict[int, Stream] = {}  # those
         self._looking = True  # at the first bytes, of the stream or of a segment
         self._look_at = SHORTEST  # bytes; so that a long search costs little
         self._head = b""
@@ -129,16 +129,18 @@ class AutoDemuxer:
 
     def _read_beside(self, data: bytes) -> list[Packet]:
         """The streams of other codecs, as long as there are any."""
-        unknown = self._demuxer.unknown
-        if not unknown:
-            return self._end_beside()
-        self._wanted.clear()
-        self._wanted.update(unknown)
+        packets: list[Packet] = []
+        if self._demuxer.unknown != self._unknown:
+            # PyAV brings no streams that weren't there at the begin: with other ones it has to begin anew.
+            packets += self._end_beside()
+            self._unknown = self._demuxer.unknown
+        if not self._unknown:
+            return packets
         if self._beside is None:
-            clock = self._demuxer.clock
-            self._beside = FallbackDemuxer("mpegts", wanted=self._wanted.__contains__, clock=clock)
+            wanted, clock = self._unknown.__contains__, self._demuxer.clock
+            self._beside = FallbackDemuxer("mpegts", wanted=wanted, clock=clock)
             data = self._demuxer.tables() + data
-        return self._beside.feed(data)
+        return packets + self._beside.feed(data)
 
     def _wait_for_tables(self, data: bytes) -> list[Packet]:
         """Without tables nothing can come; libavformat can guess."""

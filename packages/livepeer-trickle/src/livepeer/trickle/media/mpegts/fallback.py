@@ -36,6 +36,8 @@ _OPTIONS = {
 class FallbackDemuxer:
     """Reads whatever libavformat reads, with its delay: it may look at half a second before the first packet.
 
+    Streams that appear later than that are left out, as PyAV doesn't bring them.
+
     It is fed by one thread at a time. Its own thread ends with `flush` or `close`, or when it is collected.
 
     Args:
