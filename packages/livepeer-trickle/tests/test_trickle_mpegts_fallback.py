@@ -197,6 +197,8 @@ def test_rubbish_says_that_it_is_none_and_a_later_segment_is_read() -> None:
     assert found == []
     assert demuxer.error is not None
     assert "no media" in str(demuxer.error)
+    demuxer.flush()
+    assert demuxer.error is not None
     demuxer.begin_segment()
     assert len([p for p in demux(demuxer, make("mpegts", "libx264")) if p.kind == "video"]) == 40
     assert demuxer.error is None

@@ -36,13 +36,14 @@ class AutoDemuxer:
         self._looking = True  # at the first bytes, of the stream or of a segment
         self._look_at = SHORTEST  # bytes; so that a long search costs little
         self._head = b""
-        self._before_tables: list[bytes] | None = []  # MPEG-TS until its tables are there
+        self._before_tables: bytearray | None = bytearray()  # MPEG-TS until its tables are there
+        self._error: MediaError | None = None
         self._lost = 0  # by those that are gone
 
     @property
     def error(self) -> MediaError | None:
         """Why nothing can come of these bytes; None while something may."""
-        return self._other.error if self._other is not None else None
+        return self._other.error if self._other is not None else self._error
 
     @property
     def streams(self) -> dict[int, Stream]:
@@ -111,6 +112,7 @@ class AutoDemuxer:
         changes = before is None or (found.format, found.native) != (before.format, before.native)
         if changes or found.is_begin or (self._other is not None and self._other.done):
             packets += self._demuxer.flush() + self._end_beside() + self._end_other()
+            self._error = None
             if not found.native:
                 self._other = FallbackDemuxer(found.format or None)
         data, self._head = self._head, b""
@@ -145,17 +147,20 @@ class AutoDemuxer:
     def _wait_for_tables(self, data: bytes) -> list[Packet]:
         """Without tables nothing can come; libavformat can guess."""
         assert self._before_tables is not None
-        self._before_tables.append(data)
+        self._before_tables += data
         if self._demuxer.streams or self._demuxer.unknown:
             self._before_tables = None
-        elif sum(map(len, self._before_tables)) > _NO_TABLES:
-            self._head, self._before_tables = b"".join(self._before_tables), None
+        elif len(self._before_tables) > _NO_TABLES:
+            self._head, self._before_tables = bytes(self._before_tables), None
             return self._begin(Container("mpegts", native=False, is_begin=True))
         return []
 
     def _end_other(self) -> list[Packet]:
         demuxer, self._other = self._other, None
-        return self._ended(demuxer)
+        packets = self._ended(demuxer)
+        if demuxer is not None:
+            self._error = demuxer.error
+        return packets
 
     def _end_beside(self) -> list[Packet]:
         demuxer, self._beside = self._beside, None
