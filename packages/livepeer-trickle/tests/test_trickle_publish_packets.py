@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import random
 from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from typing import Any
@@ -18,6 +19,7 @@ np = pytest.importorskip("numpy")
 
 from livepeer.trickle.media import MediaOutput, MediaPublish, Packet  # noqa: E402
 from livepeer.trickle.media.mpegts import Demuxer  # noqa: E402
+from livepeer.trickle.media.ts_segments import StreamCutter  # noqa: E402
 
 Record = Callable[..., Awaitable[Any]]
 RATE = 48_000
@@ -310,6 +312,31 @@ async def test_a_finished_stream_that_begins_in_the_midst_and_is_damaged(record:
     assert Demuxer().feed(whole)
     for segment in recording.segments:
         assert decoded(segment, "mpegts")["video"]
+
+
+def test_damage_of_every_kind_breaks_nothing() -> None:
+    source = make("mpegts", muxer={"mpegts_copyts": "1"}, begin=30)
+    for seed in range(300):
+        rng = random.Random(seed)
+        data = bytearray(source[: rng.randrange(188 * 5, 188 * 200)])
+        for _ in range(rng.randrange(1, 60)):
+            at, kind = rng.randrange(len(data) - 300), rng.randrange(4)
+            if kind == 0:
+                data[at] = rng.randrange(256)
+            elif kind == 1 and len(data) > 1000:
+                del data[at : at + rng.randrange(1, 300)]
+            elif kind == 2:
+                data[at:at] = rng.randbytes(rng.randrange(1, 50))
+            else:
+                data[at : at + 3] = b"\x47\x40\x00"
+        cutter, position, size = StreamCutter(1.0), 0, 0
+        while position < len(data):
+            step = rng.randrange(1, 3000)
+            pieces = cutter.feed(bytes(data[position : position + step]))
+            size += sum(len(piece.data) for piece in pieces)
+            assert all(len(piece.data) % 188 == 0 for piece in pieces)
+            position += step
+        assert size <= len(data) + 188 * 10 * 60  # the tables that were put in
 
 
 async def _write_bytes(publisher: MediaPublish, data: bytes) -> None:

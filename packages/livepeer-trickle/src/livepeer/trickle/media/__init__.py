@@ -1,4 +1,4 @@
-"""Live video over trickle channels: H.264 in MPEG-TS, one group of pictures to a segment.
+"""Live video and sound over trickle channels: MPEG-TS, one group of pictures to a segment.
 
 Needs the extra ``media`` (PyAV and numpy), which loads at the first use of a name.
 """

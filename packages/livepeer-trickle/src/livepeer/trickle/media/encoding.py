@@ -158,7 +158,8 @@ class VideoEncoder:
         context: Any = av.CodecContext.create(self._encoder, "w")
         context.width, context.height = width, height
         formats = [known.name for known in context.codec.video_formats or ()]
-        context.pix_fmt = next((name for name in ("yuv420p", "nv12") if name in formats), "yuv420p")
+        wanted = [name for name in ("yuv420p", "nv12") if name in formats]
+        context.pix_fmt = (wanted or formats or ["yuv420p"])[0]
         context.time_base = Fraction(1, CLOCK)
         context.framerate = self._rate
         context.gop_size = _NEVER  # key frames come by time, as we ask for them
