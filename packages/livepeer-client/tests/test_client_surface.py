@@ -22,8 +22,8 @@ from livepeer.client.gateway import Gateway
 
 # What is documented: the verbs' own types, and every error of the tree in `errors`.
 DOCUMENTED = {
-    "AsyncStreamResponse", "Blob", "Capability", "ChannelStats", "Gateway", "Gpu", "Latency", "LiveSession",
-    "MediaOutput", "MediaPublish", "Price", "Rejection", "Response", "SessionStats", "StreamEvent",
+    "AsyncStreamResponse", "AudioFrame", "Blob", "Capability", "ChannelStats", "Gateway", "Gpu", "Latency",
+    "LiveSession", "MediaOutput", "MediaPublish", "Price", "Rejection", "Response", "SessionStats", "StreamEvent",
     "StreamResponse", "Timeout", "VideoFrame", "__version__",
 }  # fmt: skip
 HEAVY = (
@@ -87,7 +87,7 @@ def test_the_tree_of_errors_is_as_drawn() -> None:
 
 def test_every_public_name_is_there_and_documented() -> None:
     for name in client.__all__:
-        if name in ("MediaOutput", "MediaPublish", "VideoFrame"):
+        if name in ("AudioFrame", "MediaOutput", "MediaPublish", "VideoFrame"):
             pytest.importorskip("av")
         value = getattr(client, name)
         assert name == "__version__" or inspect.getdoc(value), name
@@ -175,7 +175,9 @@ def loaded_by(source: str) -> list[str]:
 
 
 def test_the_import_loads_nothing_heavy() -> None:
-    names = ", ".join(sorted(set(client.__all__) - {"MediaOutput", "MediaPublish", "VideoFrame"}))
+    names = ", ".join(
+        sorted(set(client.__all__) - {"AudioFrame", "MediaOutput", "MediaPublish", "VideoFrame"})
+    )
     assert loaded_by("import livepeer.client") == []
     assert loaded_by(f"from livepeer.client import {names}") == []
     assert loaded_by("from livepeer.client import Gateway, Timeout\nTimeout(5)\nGateway.__doc__") == []

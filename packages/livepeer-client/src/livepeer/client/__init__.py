@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from livepeer.trickle.media import MediaOutput, MediaPublish, VideoFrame
+    from livepeer.trickle.media import AudioFrame, MediaOutput, MediaPublish, VideoFrame
 
     from .catalogue import Capability, Gpu, Price
     from .errors import (
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncStreamResponse",
+    "AudioFrame",
     "Blob",
     "BudgetExceeded",
     "Capability",
@@ -169,6 +170,7 @@ _MODULES = {
     ),
     ".timeouts": ("Timeout",),
     "livepeer.trickle.media": (
+        "AudioFrame",
         "MediaOutput",
         "MediaPublish",
         "VideoFrame",
