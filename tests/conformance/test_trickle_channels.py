@@ -40,8 +40,9 @@ MakeChannels = Callable[[int], Awaitable[list[str]]]
 
 
 @pytest.fixture
-async def session(worker: Worker) -> Session:
-    return await worker.reserve(await worker.register(mode="persistent"))
+async def session(worker: Worker) -> AsyncIterator[Session]:
+    async with kept_session(worker) as made:
+        yield made
 
 
 @pytest.fixture
@@ -78,6 +79,25 @@ async def relay(network: Network) -> AsyncIterator[Relay]:
     """A link to the network that can be cut."""
     async with Relay(network.url) as made:
         yield made
+
+
+@contextlib.asynccontextmanager
+async def kept_session(worker: Worker) -> AsyncIterator[Session]:
+    """A session of a runner that sends heartbeats, without which it and its channels are gone after 20 s."""
+    runner = await worker.register(mode="persistent")
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(5)
+            body = {**runner["body"], "runner_id": runner["runner_id"]}
+            assert (await worker.heartbeat(body, runner["heartbeat_secret"]))[0] == 200
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield await worker.reserve(runner)
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
 
 
 class Reading:

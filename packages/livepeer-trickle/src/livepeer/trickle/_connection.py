@@ -76,13 +76,15 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is gone."""
         exchanges, self._exchanges = self._exchanges, deque()
+        again: Exchange | None = None
         for exchange in exchanges:
             exchange.detach()
             if self._until_eof and error is None:
                 exchange.on_end()
             elif self._used and not self._answered and exchange.replay is not None and not exchange.error:
-                # The server had closed it while it was idle.
-                self._pool.restart(self.origin, exchange)
+                # The server had closed it while it was idle, or after the answer before.
+                self._pool.restart(self.origin, exchange, after=again)
+                again = exchange
             else:
                 exchange.fail(error or ConnectionResetError("the server closed the connection"))
             self._until_eof = False
@@ -155,9 +157,9 @@ class Connection(asyncio.Protocol):
         exchange.on_end()
         self.resume_reading()
         self._used = True
+        if self._exchanges:
+            self._expect_answer()
         if not exchange.request_ended or not self._parser.should_keep_alive():
             self.abort()
-        elif self._exchanges:
-            self._expect_answer()
-        else:
+        elif not self._exchanges:
             self._pool.release(self)

@@ -87,19 +87,13 @@ class Connections:
             self._carry(origin, exchange)
         return exchange
 
-    def prepare(self, origin: Origin) -> None:
-        """Make a connection for a request that will come and can't wait for a handshake then."""
-        if not self._closed:
-            unasked = Exchange(self.loop, replay=None)
-            unasked.fail(ExchangeClosed("nobody asked yet"))
-            self._connect(origin, unasked)
-
-    def restart(self, origin: Origin, exchange: Exchange) -> None:
-        """Send a request once more, on a connection made for it."""
+    def restart(self, origin: Origin, exchange: Exchange, *, after: Exchange | None = None) -> None:
+        """Send a request once more, on a connection made for it, or behind another that is sent once more."""
         assert exchange.replay is not None
         exchange.write(exchange.replay)
         exchange.replay = None
-        self._connect(origin, exchange)
+        if after is None or not after.follow(exchange):
+            self._connect(origin, exchange)
 
     def release(self, connection: Connection) -> None:
         """A connection is idle."""
@@ -131,8 +125,7 @@ class Connections:
         idle = self._idle.get(origin.key)
         while idle:
             connection = idle.pop()
-            fresh = self.loop.time() - connection.idle_since < _IDLE
-            if connection.is_open and (fresh or exchange.replay is not None):
+            if connection.is_open and self.loop.time() - connection.idle_since < _IDLE:
                 connection.begin(exchange)
                 return
             connection.abort()
@@ -193,14 +186,11 @@ class Connections:
         self._pruning = None
         now = self.loop.time()
         for key, idle in list(self._idle.items()):
-            # For each long poll one is kept, however long it takes: what it waits for may come in a burst,
-            # and is pushed out of the server's ring while a connection for the next one is made.
-            busy = sum(one.origin.key == key for one in self._open) - len(idle)
-            old = [one for one in idle if now - one.idle_since >= _IDLE]
-            for connection in old[: max(len(idle) - busy, 0)]:
+            for connection in [one for one in idle if now - one.idle_since >= _IDLE]:
                 idle.remove(connection)
                 connection.abort()
             if not idle:
                 del self._idle[key]
-        if self._idle:
-            self._pruning = self.loop.call_later(_IDLE, self._prune)
+        left = [one.idle_since for idle in self._idle.values() for one in idle]
+        if left:
+            self._pruning = self.loop.call_at(min(left) + _IDLE, self._prune)

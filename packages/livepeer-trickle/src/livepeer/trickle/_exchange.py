@@ -48,6 +48,7 @@ class Exchange:
         "_began",
         "_chunks",
         "_connection",
+        "_discarding",
         "_followers",
         "_loop",
         "_size",
@@ -80,6 +81,7 @@ class Exchange:
         self._unsent: list[bytes] = []
         self._chunks: deque[bytes] = deque()
         self._size = 0
+        self._discarding = False
         self._waiters: list[asyncio.Future[None]] = []
         self._followers: list[Exchange] = []
 
@@ -175,6 +177,14 @@ class Exchange:
         if self._connection is not None:
             self._connection.abort()
 
+    def discard(self) -> None:
+        """Nobody wants the answer any more, but others follow on the connection: let it pass by."""
+        self._discarding, self.on_answer = True, None
+        self._chunks.clear()
+        self._size = 0
+        if self._connection is not None and self.status:
+            self._connection.resume_reading()
+
     # What connections tell
 
     def attach(self, connection: Connection) -> None:
@@ -201,6 +211,8 @@ class Exchange:
 
     def on_body(self, data: bytes) -> bool:
         """Bytes of the body are there; whether too many of them wait now."""
+        if self._discarding:
+            return False
         self._chunks.append(data)
         self._size += len(data)
         self.wake()

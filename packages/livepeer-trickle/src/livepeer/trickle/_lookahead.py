@@ -1,8 +1,8 @@
-"""The GETs of a channel that are under way before anybody reads their segments.
+"""The GETs of a channel that are under way before anybody wants their segments.
 
-The server keeps five segments and waits for nobody. So the next GET is sent when the head of the last answer
-comes, and not when somebody has read its body: a reader stays at the head while its owner takes its time, and
-what it was answered with is its own, whatever the ring forgets.
+The server keeps five segments and waits for nobody. So a reader has its next GETs at the server already, one
+behind the other on one connection: after a segment the server goes on with the next by itself, whatever
+reader, network and machine do meanwhile. What is answered waits here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 from ._exchange import Exchange
 from ._wire import Endpoint
-from .protocol import following
+from .protocol import CLOSED, SEQ
 
 __all__ = ["Lookahead"]
 
+_DEPTH = 16  # GETs that are not answered
 _SEGMENTS = 64  # that are under way, or wait for their reader
 _BYTES = 2 * 1024 * 1024  # of them that are here already
 
@@ -31,8 +32,7 @@ class Lookahead:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._asked: deque[tuple[int, Exchange]] = deque()
-        self._prepared = False
-        self._last: Exchange | None = None  # the newest, while nothing was asked because of its answer
+        self._last: tuple[int, Exchange] | None = None  # the newest, which may have been popped
         # An exchange lives as long as its connection, which must not keep a forgotten reader alive.
         self._answered = _weakly(self)
 
@@ -41,18 +41,22 @@ class Lookahead:
         """The number of the first segment in the queue."""
         return self._asked[0][0] if self._asked else None
 
-    def first(self, want: int) -> Exchange:
-        """The GET of this segment, begun if it isn't in the queue; those of earlier ones are given up."""
+    def first(self, want: int, *, alone: bool = False) -> Exchange:
+        """The GET of this segment, begun if it isn't in the queue; those of earlier ones are given up.
+
+        Args:
+            want: The number, or one of those that stand for a number.
+            alone: The segment may not be there: ask for no other before it is answered.
+        """
         while self._asked and self._asked[0][0] < want:
-            self._asked.popleft()[1].close()
+            self._asked.popleft()[1].discard()
         if not self._asked or self._asked[0][0] != want:
-            exchange = self._start(want)
+            exchange = self._start(want, None)
             self._asked.appendleft((want, exchange))
             if len(self._asked) == 1:
-                self._last = exchange
-                if not self._prepared:
-                    self._prepared = True
-                    self._endpoint.prepare()
+                self._last = self._asked[0]
+                if not alone and want >= 0:
+                    self.extend()
         return self._asked[0][1]
 
     def pop(self) -> None:
@@ -60,28 +64,35 @@ class Lookahead:
         self._asked.popleft()
 
     def extend(self) -> None:
-        """Ask for what can be had, or waited for, after the newest."""
-        last = self._last
-        if last is None or not last.status or len(self._asked) >= _SEGMENTS:
+        """Ask for what comes after the newest, as far as there is room."""
+        if self._last is None:
             return
-        if sum(exchange.waiting for _, exchange in self._asked) >= _BYTES:
+        number, last = self._last
+        if last.error is not None or last.status not in (0, 200) or CLOSED in last.headers:
             return
-        self._last = None
-        for number in following(last.status, last.headers):
-            self._last = self._start(number)
-            self._asked.append((number, self._last))
+        if number < 0:
+            if not last.status or not last.headers.get(SEQ, "").isdigit():
+                return  # its number comes with its answer
+            number = int(last.headers[SEQ])
+        unanswered, size = 0, 0
+        for _, exchange in self._asked:
+            unanswered += not exchange.status
+            size += exchange.waiting
+        while unanswered < _DEPTH and size < _BYTES and len(self._asked) < _SEGMENTS:
+            number, unanswered = number + 1, unanswered + 1
+            self._last = number, self._start(number, self._last[1])
+            self._asked.append(self._last)
 
-    def forget_broken(self) -> None:
-        """A connection broke: what broke with it is asked for again when its turn comes."""
+    def forget_unanswered(self) -> None:
+        """What isn't answered by a segment is asked for again when its turn comes."""
         good = 0
         for _, exchange in self._asked:
-            if exchange.error is not None:
+            if exchange.error is not None or exchange.status != 200:
                 break
             good += 1
         while len(self._asked) > good:
-            self._asked.pop()[1].close()
-        self._last = self._asked[-1][1] if self._asked else None
-        self._prepared = False
+            self._asked.pop()[1].discard()
+        self._last = self._asked[-1] if self._asked else None
 
     def close(self) -> None:
         """Give them all up."""
@@ -89,8 +100,8 @@ class Lookahead:
         while self._asked:
             self._asked.pop()[1].close()
 
-    def _start(self, number: int) -> Exchange:
-        exchange = self._endpoint.start("GET", f"/{number}")
+    def _start(self, number: int, after: Exchange | None) -> Exchange:
+        exchange = self._endpoint.start("GET", f"/{number}", after=after)
         exchange.on_answer = self._answered
         return exchange
 

@@ -68,10 +68,6 @@ class Endpoint:
         replay = method in ("GET", "DELETE")
         return self._connections.start(self._where, head, whole=True, replay=replay, after=after)
 
-    def prepare(self) -> None:
-        """Make a connection for a later request."""
-        self._connections.prepare(self._where)
-
     def upload(
         self, suffix: str, headers: Mapping[str, str], first: bytes, after: Exchange | None
     ) -> Exchange:

@@ -31,7 +31,6 @@ __all__ = [
     "Take",
     "WriterState",
     "backoff",
-    "following",
 ]
 
 SEQ = "Lp-Trickle-Seq"
@@ -54,7 +53,7 @@ NEXT = -1
 CURRENT = -2
 """In place of a number: the newest segment that was begun."""
 
-_MAX_FAILURES = 5  # in a row; with `backoff` that is 1.6 seconds
+_MAX_FAILURES = 5  # in a row; with their pauses that is 1.2 seconds
 _LONG_LIVED = 5.0  # seconds after which a cut connection is a proxy's idle limit and no failure
 _OVERTAKEN_ASKS = 7  # for a segment that later ones overtook; with their delays that is a quarter second
 
@@ -74,9 +73,10 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """GET `ReaderState.want` again after `delay` seconds."""
+    """GET `ReaderState.want` (again) after `delay` seconds; `alone` when no later one can be there."""
 
     delay: float = 0.0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class ReaderState:
         if self.want >= latest:
             # The head follows the segment begun last, so it may also have run backwards: it will be back.
             self._ahead += 1
-            return Ask(backoff(self._ahead, first=0.01, limit=0.5))
+            return Ask(backoff(self._ahead, first=0.01, limit=0.5), alone=True)
         if not self._behind and latest - self.want < RING_SIZE and self._overtaken < _OVERTAKEN_ASKS:
             # The ring would still have it: its writer's first bytes were overtaken by those of a later one,
             # and will be here in a moment; or were cut off, and never will.
@@ -198,9 +198,10 @@ class ReaderState:
         # the head takes one of the places). Each further miss in a row goes nearer to the head, so that a
         # fast writer is caught in a few steps.
         target = max(self.want + 1, latest - max(1, RING_SIZE - self._behind))
-        if following is not None:
-            target = max(self.want + 1, min(target, following))
-        self._behind += 1
+        if following is not None and following <= target:
+            target = max(self.want + 1, following)
+        else:
+            self._behind += 1
         self.missed += target - self.want
         self.want = target
         return Ask()
@@ -209,21 +210,7 @@ class ReaderState:
         self._failures += 1
         if self._failures > _MAX_FAILURES:
             return Fail(f"{reason}, {_MAX_FAILURES} times in a row", connection=True)
-        return Ask(backoff(self._failures))
-
-
-def following(status: int, headers: Mapping[str, str]) -> range:
-    """The segments to ask for as soon as the head of this answer to a GET is there.
-
-    The server lets a reader wait for the segment after one that was begun. A reader that is behind asks for
-    those between at once too, since the ring will not have them for long.
-    """
-    seq = _number(headers.get(SEQ), -1)
-    if status != 200 or CLOSED in headers or seq < 0:
-        return range(0)
-    latest = _number(headers.get(LATEST), seq + 1)
-    last = latest if seq < latest <= seq + RING_SIZE else seq + 1
-    return range(seq + 1, last + 1)
+        return Ask(backoff(self._failures, limit=0.4))
 
 
 class Outcome(enum.Enum):

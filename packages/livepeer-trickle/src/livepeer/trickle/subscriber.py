@@ -1,4 +1,4 @@
-"""Reading a trickle channel: a GET for each segment, sent before the segment is wanted."""
+"""Reading a trickle channel: a GET for each segment, sent before anybody wants it."""
 
 from __future__ import annotations
 
@@ -96,8 +96,9 @@ class TrickleSubscriber:
     async def _take(self) -> tuple[Take, Exchange] | None:
         """The next answer that is a segment, when its first byte is there; None at the end."""
         error: BaseException | None = None
+        alone = False
         while not self._over:
-            exchange = self._ahead.first(self._state.want)
+            exchange = self._ahead.first(self._state.want, alone=alone)
             url = f"{self.url}/{self._state.want}"
             try:
                 await exchange.answer()
@@ -106,7 +107,7 @@ class TrickleSubscriber:
                     return None
                 error = broken
                 self._ahead.pop()
-                self._ahead.forget_broken()
+                self._ahead.forget_unanswered()
                 _logger.debug("GET %s: %r", url, broken)
                 if is_final(broken):
                     raise connection_error("GET", url, broken) from broken
@@ -134,12 +135,14 @@ class TrickleSubscriber:
                 raise ChannelNotFound(f"There is no channel {self.url}: it is over, or never was.")
             if isinstance(action, Fail):
                 raise self._failure(action, url, error)
+            if alone := action.alone:
+                self._ahead.forget_unanswered()
             await asyncio.sleep(action.delay)
         return None
 
     async def _again(self, received: int, error: BaseException) -> tuple[Take, Exchange] | None:
         """Go on with the segment whose connection broke after `received` bytes; None at the end."""
-        self._ahead.forget_broken()
+        self._ahead.forget_unanswered()
         action = self._state.on_break(received)
         if isinstance(action, Fail):
             raise self._failure(action, self.url, error)
@@ -219,7 +222,10 @@ class SegmentReader:
 
     def _abandon(self) -> None:
         if self._exchange is not None:
-            self._exchange.close()
+            if not self._exchange.complete:
+                # Closing its connection takes those with it that follow on it.
+                self._exchange.close()
+                self._subscriber._ahead.forget_unanswered()
             self._exchange = None
             self._subscriber._state.on_segment_end()
 
