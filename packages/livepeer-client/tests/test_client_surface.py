@@ -23,8 +23,8 @@ from livepeer.client.gateway import Gateway
 # What is documented: the verbs' own types, and every error of the tree in `errors`.
 DOCUMENTED = {
     "AsyncStreamResponse", "AudioFrame", "Blob", "Capability", "ChannelStats", "Gateway", "Gpu", "Latency",
-    "LiveSession", "MediaOutput", "MediaPublish", "Price", "Rejection", "Response", "SessionStats", "StreamEvent",
-    "StreamResponse", "Timeout", "VideoFrame", "__version__",
+    "LiveSession", "MediaOutput", "MediaPublish", "Price", "Rejection", "Response", "SessionStats",
+    "StreamEvent", "StreamResponse", "Timeout", "VideoFrame", "__version__",
 }  # fmt: skip
 HEAVY = (
     "aiohttp",
