@@ -19,7 +19,6 @@ np = pytest.importorskip("numpy")
 
 from livepeer.trickle.media import AudioFrame, MediaOutput, MediaPublish, VideoFrame  # noqa: E402
 from livepeer.trickle.media.mpegts import Demuxer  # noqa: E402
-from livepeer.trickle.media.worker import Worker  # noqa: E402
 
 RATE = 48_000
 Record = Callable[..., Awaitable[Any]]
@@ -356,7 +355,6 @@ async def test_when_a_frame_was_written_is_known(server: TrickleServer) -> None:
 async def test_a_write_that_was_cancelled_was_none(server: TrickleServer, until: Until) -> None:
     publisher = MediaPublish(server.channel_url("v"), queue_size=1)
     release = threading.Event()
-    publisher._production._worker = Worker("livepeer-encode")
     publisher._production._worker.submit(release.wait)  # the encoder is busy
     await publisher.write_frame(picture(0), timestamp=0.0)
     await until(lambda: not publisher.queued)

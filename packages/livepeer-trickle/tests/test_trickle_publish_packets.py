@@ -123,7 +123,7 @@ async def test_packets_of_any_container_are_passed_on_as_they_are(
     sound = [packet.data[header:] for packet in ours if packet.kind == "audio"]
     assert sound == encoded[-len(sound) :]
     assert len(sound) >= len(encoded) - 1
-    assert publisher._production._worker is None  # nothing was encoded
+    assert not publisher._production._worker.started  # nothing was encoded
     assert (publisher.frames, publisher.lost) == (60, 0)
     assert sum(packet.kind == "video" for packet in ours) == 60
     assert any(packet.pts != packet.dts for packet in ours if packet.kind == "video")

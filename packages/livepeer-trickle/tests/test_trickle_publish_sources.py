@@ -110,7 +110,7 @@ async def test_files_of_many_kinds(
     assert publisher.bytes == written
     result = found(await recording.whole())
     assert result["codecs"] == codecs
-    assert (publisher._production._worker is not None) == encodes
+    assert publisher._production._worker.started == encodes
     source = found(path)
     if video is not None:
         assert len(result["video"]) == publisher.frames == 60

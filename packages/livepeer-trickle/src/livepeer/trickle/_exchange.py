@@ -124,9 +124,14 @@ class Exchange:
             return False
         return True
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the connection takes no more for now, or isn't there yet."""
+        return self._connection is None or self._connection.is_full
+
     async def drain(self) -> None:
         """Wait until the connection takes more, or the answer or an error is there."""
-        while not (self.status or self.error) and (self._connection is None or self._connection.is_full):
+        while not (self.status or self.error) and self.is_full:
             await self._change()
 
     # The answer

@@ -112,6 +112,18 @@ class SegmentWriter:
         elif self._flushing is None:
             self._flushing = asyncio.get_running_loop().call_soon(self._flush)
 
+    def write_now(self, data: bytes) -> bool:
+        """Give bytes to the connection at once, if that needs no waiting; else return False."""
+        exchange = self._exchange
+        if exchange is None or exchange.status or exchange.error or exchange.is_full:
+            return False
+        if self._closed or self._finished:
+            return False
+        self._pieces.append(data)
+        self._waiting += len(data)
+        self._flush()
+        return True
+
     def finish(self) -> None:
         """End the segment without waiting for the server's answer, which `close` does later.
 

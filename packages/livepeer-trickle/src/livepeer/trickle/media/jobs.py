@@ -16,9 +16,9 @@ __all__ = ["Job", "JobQueue"]
 
 
 class Job(NamedTuple):
-    """A frame to encode, a packet to pass on, pieces of a finished stream, or a future to set: a flush."""
+    """A frame to encode, a packet to pass on, pieces to write, a future to set (a flush), or an error."""
 
-    item: av.VideoFrame | av.AudioFrame | Packet | Sequence[Piece] | asyncio.Future[None]
+    item: av.VideoFrame | av.AudioFrame | Packet | Sequence[Piece] | asyncio.Future[None] | BaseException
     ticks: int = 0
     written_at: float = 0.0
 
@@ -42,6 +42,7 @@ class JobQueue:
         self._taker: asyncio.Future[Any] | None = None
         self._putter: asyncio.Future[Any] | None = None
         self._ended = False
+        self._held = False
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -50,6 +51,11 @@ class JobQueue:
     def full(self) -> bool:
         """Whether who puts has to wait."""
         return len(self._jobs) >= self._limit and not self._ended
+
+    @property
+    def idle(self) -> bool:
+        """Whether the taker waits for a job."""
+        return self._taker is not None and not self._taker.done() and not (self._held or self._ended)
 
     async def room(self) -> None:
         """Wait until there is room, or the queue has ended. One may wait at a time."""
@@ -73,12 +79,24 @@ class JobQueue:
         """Add a job, whether there is room or not; an ended queue ignores it."""
         if not self._ended:
             self._jobs.append(job)
-            _wake(self._taker)
+            self._wake_taker()
+
+    def hold(self) -> None:
+        """A job goes past the queue: those that come now wait for `release`."""
+        self._held = True
+
+    def release(self, job: Job | None = None) -> None:
+        """The job that went past the queue is done, or goes on as this one, before all others."""
+        self._held = False
+        if job is not None:
+            self._jobs.appendleft(job)
+        if self._jobs or self._ended:
+            self._wake_taker()
 
     async def take(self) -> Job | None:
         """The oldest job; None when the queue has ended and is empty."""
-        while not self._jobs:
-            if self._ended:
+        while self._held or not self._jobs:
+            if self._ended and not self._held:
                 return None
             self._taker = asyncio.get_running_loop().create_future()
             try:
@@ -91,13 +109,17 @@ class JobQueue:
     def end(self) -> None:
         """Nothing more is put; what waits can still be taken."""
         self._ended = True
-        _wake(self._taker)
+        self._wake_taker()
         _wake(self._putter)
 
     def discard(self) -> None:
         """Forget what waits, and end."""
         self._jobs.clear()
         self.end()
+
+    def _wake_taker(self) -> None:
+        if not self._held:
+            _wake(self._taker)
 
 
 def _wake(waiter: asyncio.Future[Any] | None) -> None:

@@ -52,7 +52,7 @@ class Production:
         self.explain: Callable[[LivepeerError], Awaitable[LivepeerError]] | None = None
         self._video = video
         self._audio = audio
-        self._worker: Worker | None = None
+        self._worker = Worker("livepeer-encode")
         self._task: asyncio.Task[None] | None = None
         self._written_at: dict[int, float] = {}
 
@@ -64,6 +64,11 @@ class Production:
 
     def push(self, job: Job) -> None:
         """Add a job, whether there is room or not."""
+        if self.queue.idle and isinstance(job.item, av.VideoFrame):
+            # Nobody has to be woken for it: its bytes go out when the encoder's answer comes.
+            self.queue.hold()
+            self._worker.send(self._encoded, self._encode_video, job.item, job.ticks)
+            return
         self.queue.push(job)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="livepeer-media-publish")
@@ -105,6 +110,17 @@ class Production:
         """When the frame of this time was written; None when that isn't remembered."""
         return self._written_at.get(ticks % WRAP)
 
+    def _encoded(self, pieces: list[Piece] | None, error: BaseException | None) -> None:
+        """A frame that went past the queue is encoded: write it, or leave to the task what has to wait."""
+        if error is not None:
+            self.queue.release(Job(error))
+            return
+        assert pieces is not None
+        written = 0
+        while written < len(pieces) and self.sender.write_now(pieces[written]):
+            written += 1
+        self.queue.release(Job(pieces[written:]) if written < len(pieces) else None)
+
     async def _run(self) -> None:
         """Encode and write until the queue ends. An error is kept for the next call, not raised."""
         try:
@@ -123,8 +139,7 @@ class Production:
             wrapped.__cause__ = error
             self.fail(wrapped)
         finally:
-            if self._worker is not None:
-                self._worker.close()
+            self._worker.close()
             await self.sender.abort_segment()
 
     async def _do(self, job: Job) -> Sequence[Piece]:
@@ -140,11 +155,11 @@ class Production:
             return pieces
         if isinstance(item, asyncio.Future):
             return await self._finish()
+        if isinstance(item, BaseException):
+            raise item
         return item
 
     async def _in_thread(self, work: Callable[..., list[Piece]], *arguments: Any) -> list[Piece]:
-        if self._worker is None:
-            self._worker = Worker("livepeer-encode")
         pieces: list[Piece] = await self._worker.submit(work, *arguments)
         return pieces
 
@@ -155,7 +170,7 @@ class Production:
         return self._mux(self._audio.encode(frame, ticks))
 
     async def _finish(self) -> list[Piece]:
-        return [] if self._worker is None else await self._in_thread(self._finish_encoders)
+        return await self._in_thread(self._finish_encoders) if self._worker.started else []
 
     def _finish_encoders(self) -> list[Piece]:
         packets = self._audio.finish() + self._video.finish()

@@ -68,16 +68,14 @@ class Sender:
             await segment.abort()
             await self._survive(error, frames + self._segment_frames)
             return
-        self.last_written_at = time.monotonic()
-        self._segment_frames += frames
-        self.audio_frames += piece.audio_frames
-        self.bytes += len(piece.data)
-        if piece.ticks is not None and (piece.frames or not self.frames):
-            behind = 0 if self.last_ticks is None else self.last_ticks - piece.ticks
-            # Pictures may come in another order than they are shown in; further back is a new beginning.
-            if not 0 < behind < CLOCK or (piece.frames and not self.frames):
-                self.last_ticks = piece.ticks
-        self.frames += piece.frames
+        self._count(piece)
+
+    def write_now(self, piece: Piece) -> bool:
+        """Write a piece if that needs no waiting; else return False."""
+        if piece.begins or self._segment is None or not self._segment.write_now(piece.data):
+            return False
+        self._count(piece)
+        return True
 
     async def end_segment(self) -> None:
         """Finish the present segment, and wait for the server's answer. Raises as `write` does."""
@@ -100,6 +98,18 @@ class Sender:
     async def abort(self) -> None:
         """Let go of the channel at once."""
         await self._publisher.abort()
+
+    def _count(self, piece: Piece) -> None:
+        self.last_written_at = time.monotonic()
+        self._segment_frames += piece.frames + piece.audio_frames
+        self.audio_frames += piece.audio_frames
+        self.bytes += len(piece.data)
+        if piece.ticks is not None and (piece.frames or not self.frames):
+            behind = 0 if self.last_ticks is None else self.last_ticks - piece.ticks
+            # Pictures may come in another order than they are shown in; further back is a new beginning.
+            if not 0 < behind < CLOCK or (piece.frames and not self.frames):
+                self.last_ticks = piece.ticks
+        self.frames += piece.frames
 
     async def _next_segment(self) -> None:
         """Go on with the next segment at once: the answer to this one is awaited at that one's end."""

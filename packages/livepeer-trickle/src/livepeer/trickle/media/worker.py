@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -11,7 +12,8 @@ from typing import Any
 
 __all__ = ["Worker"]
 
-_Job = tuple["asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+_Then = Callable[[Any, BaseException | None], None]
+_Job = tuple["asyncio.Future[Any] | _Then", Callable[..., Any], tuple[Any, ...]]
 
 
 class Worker:
@@ -31,19 +33,25 @@ class Worker:
         self._stopped: asyncio.Future[None] | None = None
         self._closed = False
 
+    @property
+    def started(self) -> bool:
+        """Whether it ever had a job."""
+        return self._loop is not None
+
     def submit(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Have `call(*args)` done. The future may be cancelled; a job that has begun is done all the same."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._stopped = self._loop.create_future()
-            arguments = self._loop, self._stopped
-            threading.Thread(target=self._work, args=arguments, name=self._name, daemon=True).start()
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[Any] = self._running().create_future()
         if self._closed:
             future.cancel()
         else:
             self._jobs.put((future, call, args))
         return future
+
+    def send(self, then: _Then, call: Callable[..., Any], *args: Any) -> None:
+        """Have `call(*args)` done, and `then(result, error)` called on the loop, a turn before a future's."""
+        self._running()
+        if not self._closed:
+            self._jobs.put((then, call, args))
 
     def close(self) -> None:
         """Take no more jobs; the thread ends with those that it has."""
@@ -57,30 +65,39 @@ class Worker:
         if self._stopped is not None:
             await asyncio.shield(self._stopped)
 
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._stopped = self._loop.create_future()
+            arguments = self._loop, self._stopped
+            threading.Thread(target=self._work, args=arguments, name=self._name, daemon=True).start()
+        return self._loop
+
     def _work(self, loop: asyncio.AbstractEventLoop, stopped: asyncio.Future[None]) -> None:
         # A loop that is closed already has nobody who waits for an answer.
         with contextlib.suppress(RuntimeError):
             while (job := self._jobs.get()) is not None:
-                future, call, args = job
-                if future.cancelled():
-                    continue
+                then, call, args = job
+                if isinstance(then, asyncio.Future):
+                    if then.cancelled():
+                        continue
+                    then = functools.partial(_settle, then)
                 try:
                     result = call(*args)
                 except BaseException as error:
-                    loop.call_soon_threadsafe(_fail, future, error)
+                    loop.call_soon_threadsafe(then, None, error)
                     del error
                 else:
-                    loop.call_soon_threadsafe(_succeed, future, result)
+                    loop.call_soon_threadsafe(then, result, None)
                     del result
-                del job, future, call, args
-            loop.call_soon_threadsafe(_succeed, stopped, None)
+                del job, then, call, args
+            loop.call_soon_threadsafe(_settle, stopped, None, None)
 
 
-def _succeed(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
         future.set_result(result)
-
-
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
+    else:
         future.set_exception(error)
