@@ -376,6 +376,28 @@ def test_lost_packets_cost_no_more_than_their_pictures(seed: int) -> None:
     assert sum(p.discontinuity for p in found) >= 1 or max(touched) == 29
 
 
+@pytest.mark.parametrize("cut", [188, 188 * 40, -188, -100])
+def test_the_rest_of_a_segment_that_is_missing_is_told(cut: int) -> None:
+    """By counters that go on from one segment to the next; those of a muxer that begins anew can't tell."""
+    pictures = encode("h264", 18)
+    muxer = Muxer()
+    pid = muxer.add_stream("video", "h264")
+    segments = []
+    for begin in range(0, 18, 6):
+        part = pictures[begin : begin + 6]
+        data = b"".join(muxer.write(pid, p.data, pts=p.pts or 0, is_keyframe=p.is_keyframe) for p in part)
+        segments.append(muxer.tables() + data)
+    demuxer = Demuxer()
+    found = []
+    for number, segment in enumerate(segments):
+        demuxer.begin_segment()
+        found += demuxer.feed(segment[:cut] if number == 1 else segment)
+    found += demuxer.flush()
+    assert [p.pts for p in found if p.discontinuity] == [pictures[12].pts]
+    assert demuxer.lost == 1
+    assert [p.pts for p in found[-6:]] == [p.pts for p in pictures[12:]]
+
+
 @pytest.mark.parametrize("count", [1, 5, 100, 187, 189, 400])
 @pytest.mark.parametrize("way", ["missing", "more", "changed"])
 def test_bytes_that_are_missing_too_many_or_changed(count: int, way: str) -> None:

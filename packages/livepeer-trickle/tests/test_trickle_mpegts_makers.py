@@ -158,6 +158,9 @@ def test_the_same_packets_of_every_codec(codecs: tuple[str, ...], maker: str) ->
         {"x264-params": "aud=1:repeat-headers=1", "x265-params": "log-level=none:aud=1:repeat-headers=1"},
         {"intra-refresh": "1"},
         {"tune": "zerolatency", "preset": "ultrafast"},
+        {"x264-params": "tff=1:bframes=2", "x265-params": "log-level=none:field=1"},
+        {"x264-params": "cabac=0:slice-max-size=300", "x265-params": "log-level=none:temporal-layers=3"},
+        {"x264-params": "nal-hrd=cbr:vbv-maxrate=3000:vbv-bufsize=3000:bitrate=3000:filler=1"},
     ],
 )
 def test_the_same_packets_of_every_encoder(codec: str, options: dict[str, str]) -> None:

@@ -73,15 +73,14 @@ class Demuxer:
         return [packet for track in self._tracks.values() for packet in track.flush()]
 
     def begin_segment(self) -> None:
-        """A new segment begins, whose muxer may have been started anew: its counters say nothing."""
+        """A new segment begins, whose muxer may have been started anew, with counters from 0."""
         for track in self._tracks.values():
             track.assembler.expect_restart()
 
     def discontinuity(self) -> None:
         """Segments are missing here."""
         for track in self._tracks.values():
-            track.assembler.drop()
-            track.assembler.expect_restart()
+            track.assembler.skip()
 
     def tables(self) -> bytes:
         """The newest tables, as packets."""

@@ -42,6 +42,7 @@ class PesAssembler:
         self._length = 0  # with the header; 0: not known
         self._random_access = False
         self._next: int | None = None  # the counter that the next packet has to have
+        self._may_restart = False
         self._last = b""  # the payload of the last packet
         self._broken = False  # something was lost since the last PES that was handed out
         self._stuffing_ends = True
@@ -64,7 +65,9 @@ class PesAssembler:
         if self._next is not None and packet.counter != self._next and not packet.discontinuity:
             if packet.counter == (self._next - 1) & 0x0F and packet.payload == self._before():
                 return []  # sent twice, which is allowed
-            self._gap()
+            if not (self._may_restart and packet.counter == 0):
+                self._gap()
+        self._may_restart = False
         self._next = (packet.counter + 1) & 0x0F
         done: list[Pes] = []
         if packet.start:
@@ -102,9 +105,14 @@ class PesAssembler:
             self.lost += 1
         self._forget()
 
-    def expect_restart(self) -> None:
-        """The counter may begin anew (a segment of another muxer run) without anything being lost."""
+    def skip(self) -> None:
+        """Something of unknown size is missing here: no counter can be expected."""
+        self.drop()
         self._next = None
+
+    def expect_restart(self) -> None:
+        """The counter may begin anew, at 0 (a segment of another muxer run), without anything being lost."""
+        self._may_restart = True
 
     def _before(self) -> bytes:
         """The payload of the packet before."""
