@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ av = pytest.importorskip("av")
 np = pytest.importorskip("numpy")
 
 from livepeer.trickle.media import MediaOutput, Packet  # noqa: E402
+from livepeer.trickle.media.decoding import AudioDecoder, VideoDecoder, decode_all  # noqa: E402
 from livepeer.trickle.media.mpegts import Demuxer  # noqa: E402
 from livepeer.trickle.media.saving import Recording  # noqa: E402
 
@@ -30,9 +33,13 @@ def demux(data: bytes) -> list[Packet]:
 
 def record(path: Path, *batches: Iterable[Packet]) -> Path:
     recording = Recording(path)
-    for batch in batches:
-        recording.write(batch)
-    recording.finish()
+    complete = False
+    try:
+        for batch in batches:
+            recording.write(batch)
+        complete = True
+    finally:
+        recording.finish(complete)
     assert os.listdir(path.parent) == [path.name]
     return path
 
@@ -247,3 +254,22 @@ def test_what_was_there_before_stays_when_nothing_came(tmp_path: Path) -> None:
         Recording(path).finish()
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["out.mp4"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_the_damage_errors_are_typed(encoded: Encoded, tmp_path: Path, seed: int) -> None:
+    """Decoding, and saving in each container."""
+    noise = random.Random(seed)
+    data = bytearray(encoded(0.5, audio=("aac", "libopus", "libmp3lame")[seed % 3], bframes=seed % 2))
+    for _ in range(noise.choice((3, 30, 200))):
+        position, size = noise.randrange(len(data)), noise.randrange(400)
+        data[position : position + noise.choice((0, 1, size))] = noise.randbytes(noise.choice((0, 1, size)))
+    packets = demux(bytes(data))
+    decoders = {"video": VideoDecoder(), "audio": AudioDecoder()}
+    frames = [*decode_all(decoders, packets), *decoders["video"].flush(), *decoders["audio"].flush()]
+    assert len(frames) <= len(packets) + 2
+    for suffix in ("mp4", "mov", "mkv", "ts"):
+        path = tmp_path / suffix / f"out.{suffix}"
+        path.parent.mkdir()
+        with contextlib.suppress(MediaError):
+            record(path, packets)

@@ -12,6 +12,7 @@ from ..errors import ConfigurationError, MediaError
 
 if TYPE_CHECKING:
     from .frames import AudioFrame, VideoFrame
+    from .losses import Losses
     from .output import MediaOutput
     from .packets import Packet
     from .publish import MediaPublish
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AudioFrame",
+    "Losses",
     "MediaError",
     "MediaOutput",
     "MediaPublish",
@@ -29,6 +31,7 @@ __all__ = [
 
 _LAZY = {
     "AudioFrame": "frames",
+    "Losses": "losses",
     "MediaOutput": "output",
     "MediaPublish": "publish",
     "MediaReader": "readers",

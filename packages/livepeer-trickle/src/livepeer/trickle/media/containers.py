@@ -162,5 +162,7 @@ def _copy(file: Any, streams: dict[int, Any], records: Iterable[Record]) -> None
 def _mux(file: Any, packet: Any) -> None:
     try:
         file.mux(packet)
-    except (av.error.ArgumentError, av.error.InvalidDataError) as error:
+    except (
+        ValueError
+    ) as error:  # libavformat's "invalid argument" and "invalid data", and no error of the disk
         _logger.debug("a damaged packet was left out of %s: %s", file.name, error)

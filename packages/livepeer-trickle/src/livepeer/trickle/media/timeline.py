@@ -9,6 +9,7 @@ __all__ = ["Timeline"]
 _GAP = 60 * CLOCK  # ticks; a longer one is no loss but another clock
 _DISORDER = CLOCK // 2  # ticks back which are taken for a sloppy clock, and not for a new one
 _STEP = CLOCK // 1000  # ticks between two packets at least; some containers count milliseconds
+_RECENT = 8  # clocks among which another track's is looked for
 _FRAME = CLOCK // 30  # ticks between two packets across a jump, where nothing says how many
 
 
@@ -53,7 +54,8 @@ class Timeline:
 
     def _other_clock(self, track: _Track, raw: int) -> int:
         """The clock that a track goes on with after a jump: one that another jumped to, or a new one."""
-        for clock in range(track.clock + 1, len(self._offsets)):
+        newest = len(self._offsets)
+        for clock in range(max(track.clock + 1, newest - _RECENT), newest):
             if self._fits(clock, raw, track.last):
                 return clock
         return self._new_clock(raw)
