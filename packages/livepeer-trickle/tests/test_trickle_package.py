@@ -97,7 +97,9 @@ def test_the_version_is_the_distributions() -> None:
 
 def test_the_readmes_examples_work() -> None:
     readme = Path(__file__).parents[1] / "README.md"
-    video, channels = re.findall(r"```python\n(.*?)```", readme.read_text(), flags=re.DOTALL)
+    video, *more, channels = re.findall(r"```python\n(.*?)```", readme.read_text(), flags=re.DOTALL)
+    for example in more:
+        exec(compile(example, "README.md", "exec"), {})
     exec(compile(channels, "README.md", "exec"), scope := {})
     pytest.importorskip("av")
 
