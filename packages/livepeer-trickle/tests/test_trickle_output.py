@@ -171,6 +171,25 @@ async def test_sound_that_comes_late_and_in_lumps_is_brought_into_order(
     assert numbers(frames) == list(range(60))
 
 
+async def test_the_stream_of_libavformats_muxer_is_in_order_too(url: str, encoded: Encoded) -> None:
+    """In real time: sound in lumps of 0.2 s, pictures without lengths and with B-frames."""
+    lumps = {"pes_payload_size": "2930", "max_delay": "700000"}
+    data = encoded(1.5, bframes=2, options=lumps)
+    async with MediaOutput(url) as output:
+        reading = asyncio.create_task(collect(output.frames("all", drop=None)))
+        async with TricklePublisher(url, start=0) as publisher, publisher.segment() as segment:
+            size = len(data) // 45
+            for start in range(0, len(data), size):
+                await segment.write(data[start : start + size])
+                await asyncio.sleep(1 / 30)
+        frames = await reading
+    times = [frame.timestamp for frame in frames]
+    assert times == sorted(times)
+    assert numbers(frames) == list(range(45))
+    assert len(frames) == output.frames_in + output.audio_in
+    assert not output.losses
+
+
 async def test_sound_that_falls_silent_holds_no_picture_up(url: str, encoded: Encoded, until: Until) -> None:
     packets = demux(encoded(4.0))
     packets = [p for p in packets if p.kind == "video" or (p.timestamp or 0) < 11.0]
