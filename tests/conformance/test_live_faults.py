@@ -1,13 +1,34 @@
 """What becomes of a live session when something breaks: each fault, and its expected outcome.
 
-| fault | what is seen, within 2 s of being knowable |
+Within two seconds of being knowable, on both networks. "All" are a reader of frames, the writer of frames, the
+iteration of events and ``control.write``; a reason is that of `SessionEnded`, also in ``session.reason``.
+Nothing is logged above DEBUG, no task's exception is left unseen, and frames are counted in and out.
+
+| fault | expected |
 |---|---|
-| the worker is killed | writers, readers, events and control raise `SessionEnded`, reason "worker gone" |
-"""
+| worker killed, also without media, also during `close` | all raise, "worker gone"; frames that had come back are read, the others can be counted |
+| worker paused for 10 s | within `stall_timeout`: it goes on. With segments of 4 s nothing is lost; of those of 1 s what falls out of the orchestrator's ring of five, which is in one place and counted. Else all raise `SessionStalled`, the worker fell silent |
+| worker needs 1 s a frame, and longer for the first | nothing is lost, and it is no stall: the first may take `startup_timeout` |
+| worker takes everything and gives nothing | `SessionStalled`, the worker fell silent, with counts |
+| the input pauses | no stall |
+| orchestrator killed | all raise `SessionLost`, "orchestrator gone"; `close` takes no second |
+| network lets nothing through, and refuses nothing | `SessionStalled`, the orchestrator fell silent |
+| media-in closed by somebody, media-out closed by somebody | a worker ends the session: readers end normally, writers raise, "ended"; where it doesn't, all raise, "channel closed" |
+| events, control closed by somebody | video goes on; events end normally; ``control.write`` raises `ChannelClosed` or `ChannelNotFound` |
+| the worker ends the session | readers and events end normally, writers raise, with the worker's own reason |
+| TCP cut under the reader | nothing is lost |
+| TCP cut in the middle of a segment that is written | what isn't there was in that segment, and is counted as lost |
+| a reader pauses for 20 s | one of frames skips, and counts that; one that drops nothing, and one of packets, lose nothing |
+| random bytes | readers of frames raise `MediaError`; the session goes on |
+| a truncated segment | its begin and what follows, in order |
+| a segment of 50 MB | every byte, every frame |
+| timestamps that jump ahead, back, and around | every frame, in the order of arrival |
+"""  # noqa: E501
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -57,11 +78,20 @@ async def bare(worker: Worker) -> BareWorker:
     return await BareWorker(worker).register()
 
 
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever breaks, the log is not where it is told."""
+    caplog.set_level(logging.INFO, logger="livepeer")
+    yield
+    assert [record for record in caplog.get_records("call") if record.levelno > logging.DEBUG] == []
+
+
 class Use:
     """A session in use: frames go in at their pace, what comes out is noted, until something raises."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, **options: Any) -> None:
         self.session = session
+        self.options = options
         self.numbers: list[int | None] = []
         self.events: list[Any] = []
         self.written = 0
@@ -88,7 +118,7 @@ class Use:
             self.events.append(event)
 
     async def _write(self) -> None:
-        publish = self.session.publish(fps=FPS)
+        publish = self.session.publish(fps=FPS, **self.options)
         while True:
             await publish.write_frame(picture(self.written))
             self.written += 1
@@ -441,3 +471,71 @@ async def test_timestamps_that_jump(gateway: Gateway, bare: BareWorker) -> None:
                 await until(lambda expected=written: output.frames_in == expected)
             await bare.stop()
         assert await asyncio.wait_for(reading, 10) == list(range(written))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_long_pauses(gateway: Gateway, process: WorkerProcess, passing: str) -> None:
+    """At once, because they take so long: a worker that is paused, and a reader that is."""
+    await asyncio.gather(_paused_worker(gateway, process), _paused_reader(gateway, passing))
+
+
+async def _paused_worker(gateway: Gateway, process: WorkerProcess) -> None:
+    async with (
+        gateway.live(process.app, stall_timeout=30) as patient,
+        gateway.live(process.app, stall_timeout=4) as hasty,
+        gateway.live(process.app, stall_timeout=30) as long,
+    ):
+        uses = Use(patient), Use(hasty), Use(long, gop=4.0)
+        await asyncio.gather(*(use.running() for use in uses))
+        process.pause()
+        await asyncio.sleep(10)
+        assert reasons(await uses[1].ends(0.1)) == dict.fromkeys(uses[1].tasks, "stalled")
+        assert isinstance(hasty.error, SessionStalled)
+        assert hasty.error.silent == "worker"
+        process.resume()
+        for session, use in ((patient, uses[0]), (long, uses[2])):
+            await use.running(len(use.numbers) + 150)
+            use.tasks["write"].cancel()
+            await session.close(drain=20)
+            assert reasons(await use.ends()) == {"frames": None, "events": None}
+        assert uses[2].numbers == list(range(uses[2].written))
+        missing = sorted(set(range(uses[0].written)) - set(uses[0].numbers))
+        assert missing == list(range(missing[0], missing[-1] + 1))
+        stats = patient.stats()
+        assert stats.lag == 0
+        assert len(missing) == stats.media_in.frames - stats.media_out.frames
+
+
+async def _paused_reader(gateway: Gateway, app: str) -> None:
+    session = await gateway.live(app)
+    output = session.subscribe()
+    use = Use(session)  # one that drops nothing, and never pauses
+    skipping = output.frames()
+    waiting = output.frames(drop=None)
+    packets = output.packets()
+    seen: dict[str, list[Any]] = {"skipping": [], "waiting": [], "packets": []}
+
+    async def pausing(name: str, reader: Any) -> None:
+        async for item in reader:
+            seen[name].append(item.timestamp)
+            if len(seen[name]) == 10:
+                await asyncio.sleep(20)
+
+    reading = [
+        asyncio.create_task(pausing(name, reader))
+        for name, reader in (("skipping", skipping), ("waiting", waiting), ("packets", packets))
+    ]
+    await use.running()
+    await asyncio.sleep(20)
+    assert session.status == "live"  # the one that drops nothing holds the others up, and that is no stall
+    await until(lambda: len(seen["packets"]) > 300, 20)
+    use.tasks["write"].cancel()
+    await session.close(drain=20)
+    await asyncio.wait(reading, timeout=30)
+    times = [number / FPS for number in range(use.written)]
+    assert seen["waiting"] == pytest.approx(times)
+    assert seen["packets"] == pytest.approx(times)
+    assert use.numbers == list(range(use.written))
+    assert len(seen["skipping"]) + skipping.dropped == use.written
+    assert session.stats().media_out.missed == 0
