@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import ssl
@@ -32,9 +33,10 @@ from .errors import (
 if TYPE_CHECKING:
     from .routes import Answer
 
-__all__ = ["Pool", "running_loop", "translated"]
+__all__ = ["Pool", "payload", "running_loop", "translated"]
 
 _logger = logging.getLogger("livepeer.client")
+_LARGE = 256 * 1024  # bytes
 _LAST_WORDS = 5.0  # seconds that the end of a loop waits for sessions to be stopped
 
 
@@ -281,6 +283,11 @@ def _reason(error: OSError) -> str:
     if error.errno:
         return os.strerror(error.errno)  # asyncio's own text is "Connect call failed" and an address
     return error.strerror or str(error) or "the other side closed it"
+
+
+def payload(content: bytes) -> bytes | io.BytesIO:
+    """A body as aiohttp likes it: it warns of large `bytes`, which it would write in one piece."""
+    return content if len(content) < _LARGE else io.BytesIO(content)
 
 
 def same_slash(sent: URL, location: str) -> URL | None:

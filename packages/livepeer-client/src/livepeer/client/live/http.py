@@ -75,7 +75,7 @@ async def session_request(
     """Send one request below the session's app, and decode its answer."""
     from yarl import URL
 
-    from .._http import translated
+    from .._http import payload, translated
     from ..routes._verdict import verdict
 
     url = join_path(session.app_url, check_path(path))
@@ -83,7 +83,7 @@ async def session_request(
     body = None
     if input is not None:
         encoded = encode_input(input)
-        body = encoded.content
+        body = payload(encoded.content)
         sent.setdefault("Content-Type", encoded.content_type)
     began = time.monotonic()
     with translated(url, orchestrator=session.orchestrator, request_id=request_id):

@@ -85,7 +85,7 @@ class Watch:
             error: What failed.
             channel: The channel, if it is one without which the session can't go on.
         """
-        if self._task.done() and self._over is None:
+        if self._over is None and (self._closing or self._task.done()):
             return error
         try:
             async with asyncio.timeout(2 * _ENDING):

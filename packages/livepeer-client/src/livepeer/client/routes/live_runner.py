@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import time
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 import aiohttp
 from yarl import URL
 
-from .._http import Pool, same_slash, translated
+from .._http import Pool, payload, same_slash, translated
 from .._urls import allowed, check_path, join_path
 from ..catalogue import Runner
 from ..errors import (
@@ -36,7 +35,6 @@ _logger = logging.getLogger("livepeer.client")
 _STOP_TRIES = 3
 _STOP_PATIENCE = 5.0  # seconds for one try; a session that isn't stopped holds a place for ever
 _CHANNELS = ("publish", "subscribe", "control", "events", "data")
-_LARGE = 256 * 1024  # bytes
 _MAX_ERROR = 1024 * 1024  # bytes read of an error's body
 
 
@@ -167,7 +165,7 @@ class LiveRunnerRoute:
         with translated(url, **details):
             for _ in range(2):
                 sending = transport.request(
-                    "POST", target, data=_payload(call.body.content), headers=headers, timeout=limits
+                    "POST", target, data=payload(call.body.content), headers=headers, timeout=limits
                 )
                 try:
                     async with asyncio.timeout(call.timeout.first_byte) as waiting:
@@ -228,8 +226,3 @@ async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
     except aiohttp.ClientError:
         _logger.debug("the body of an error from %s broke off", response.url)
     return bytes(body[:limit])
-
-
-def _payload(content: bytes) -> bytes | io.BytesIO:
-    """A body as aiohttp likes it: it warns of large `bytes`, which it would write in one piece."""
-    return content if len(content) < _LARGE else io.BytesIO(content)
