@@ -786,25 +786,17 @@ async def test_messages_over_a_link_that_breaks(url: str, transport: Transport, 
     assert list(dict.fromkeys(got)) == list(range(40))
 
 
-async def test_a_json_lines_writer_that_was_cut_begins_a_new_segment(
-    url: str, transport: Transport, relay: Relay
-) -> None:
-    """What was on its way may be lost, which is an error of the next write; readers don't hang."""
+async def test_json_lines_over_a_link_that_breaks(url: str, transport: Transport, relay: Relay) -> None:
+    """The lines of a segment that was cut come again in the next one: some twice, none not at all."""
     reader = JSONLReader(url, transport=transport)
-    writer = JSONLWriter(relay.url(url))
-    await writer.write("before")
-    assert await anext(reader) == "before"
-    relay.cut()
-    with contextlib.suppress(TrickleConnectionError):
-        for number in range(1000):
+    got = asyncio.create_task(_all(reader))
+    async with JSONLWriter(relay.url(url)) as writer:
+        for number in range(60):
             await writer.write(number)
-            await asyncio.sleep(0.001)
-    await writer.write("after")
-    async with asyncio.timeout(10):
-        while await anext(reader) != "after":
-            pass
-    await writer.close()
-    await reader.aclose()
+            await asyncio.sleep(0.002)
+            if number % 20 == 10:
+                relay.cut()
+    assert list(dict.fromkeys(await got)) == list(range(60))
 
 
 async def _all(reader: ChannelReader) -> list[Any]:
