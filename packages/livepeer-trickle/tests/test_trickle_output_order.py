@@ -120,7 +120,7 @@ def test_sound_that_comes_now_and_then_costs_less_and_less() -> None:
         if isinstance(frame, VideoFrame) or round(frame.timestamp * 50) % 20 == 0
     ]
     live = Live().run(arrivals)
-    assert sum(live.delays(VideoFrame, arrivals)[300:]) < 300 * 0.02
+    assert sum(live.delays(VideoFrame, arrivals)[300:]) < 300 * 0.025
 
 
 def test_sound_that_is_far_too_late_does_not_delay_pictures() -> None:

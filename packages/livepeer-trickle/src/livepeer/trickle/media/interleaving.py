@@ -11,7 +11,7 @@ from .frames import AudioFrame, VideoFrame
 __all__ = ["Interleaver"]
 
 _PATIENCE = 0.5  # seconds; libavformat's muxer brings sound up to 0.35 s after the pictures of its time
-_LEAST = 0.02  # seconds beyond how late a track has been
+_LEAST = 0.1  # seconds beyond how late a track has lately been; a busy machine is that late now and then
 _MEMORY = 5.0  # seconds in which half of how late it has been is forgotten
 _JUMP = 1.0  # seconds back in a track's times, which are a new beginning and no disorder
 _SAME = 2 / 90_000  # seconds; times are rounded to ticks
