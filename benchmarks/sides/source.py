@@ -32,7 +32,9 @@ _numbers = _load_numbers()
 
 
 class Source:
-    """Frames of one size: a texture that pans, which costs an encoder about what a calm scene does.
+    """Frames of one size: a texture that pans, with a little grain, as a calm scene of a fair camera.
+
+    At 640x360@30 the codec takes 0.05 to 0.06 s a second of it, where the limits were set with 0.053.
 
     Args:
         width: In pixels.
@@ -75,5 +77,5 @@ def number_in(frame: av.VideoFrame) -> int | None:
 def _texture(width: int, height: int) -> npt.NDArray[np.uint8]:
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     waves = 128 + 40 * np.sin(x / 23) * np.cos(y / 17) + 25 * np.sin((x + 2 * y) / 41)
-    grain = np.random.default_rng(4).normal(0, 2, (height, width))
+    grain = np.random.default_rng(4).normal(0, 1, (height, width))
     return np.asarray(np.clip(waves + grain, 16, 235), np.uint8)
