@@ -51,6 +51,7 @@ class Exchange:
         "_discarding",
         "_followers",
         "_loop",
+        "_sink",
         "_size",
         "_unsent",
         "_waiters",
@@ -80,6 +81,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._unsent: list[bytes] = []
         self._chunks: deque[bytes] = deque()
+        self._sink: Callable[[bytes], bool] | None = None
         self._size = 0
         self._discarding = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -159,6 +161,18 @@ class Exchange:
             self._connection.resume_reading()
         return data
 
+    async def relay(self, sink: Callable[[bytes], bool]) -> None:
+        """Hand the body to `sink` the moment it comes, outside of any task.
+
+        Returns when `sink` returned False, when bytes wait to be read, at the end, or when there is an error.
+        """
+        self._sink = sink
+        try:
+            while self._sink is not None and not (self._chunks or self.complete or self.error is not None):
+                await self._change()
+        finally:
+            self._sink = None
+
     async def finish(self) -> bytes:
         """Wait for the whole of an answer, and return it; of a long one the beginning. Raises `OSError`."""
         body = b""
@@ -216,6 +230,11 @@ class Exchange:
 
     def on_body(self, data: bytes) -> bool:
         """Bytes of the body are there; whether too many of them wait now."""
+        if self._sink is not None and not self._chunks:
+            if not self._sink(data):
+                self._sink = None
+                self.wake()
+            return False
         if self._discarding:
             return False
         self._chunks.append(data)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from ._begun import Begun, begin
 from ._exchange import Exchange
 from ._lookahead import Lookahead
 from ._wire import BROKEN, Endpoint, connection_error, is_final, is_refused, told_by
@@ -202,6 +205,34 @@ class SegmentReader:
     async def read(self) -> bytes:
         """The rest of the segment, when it is complete."""
         return b"".join([chunk async for chunk in self])
+
+    async def deliver(self, take: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
+        """Give the rest of the segment to `take`, piece by piece, each the moment it comes.
+
+        While `take` has nothing to wait for, it runs without waking a task; it may not ask for its own.
+        """
+        begun: Begun | None = None
+
+        def at_once(data: bytes) -> bool:
+            nonlocal begun
+            self._received += len(data)
+            begun = begin(take(data))
+            return begun is None
+
+        try:
+            while self._exchange is not None:
+                if not self._skip:
+                    await self._exchange.relay(at_once)
+                if begun is not None:
+                    rest, begun = begun, None
+                    await rest
+                    continue
+                chunk = await anext(self, None)
+                if chunk is not None:
+                    await take(chunk)
+        finally:
+            if begun is not None:
+                begun.close()
 
     async def _resume(self, error: BaseException) -> None:
         _logger.debug("segment %d of %s broke: %r", self.seq, self._subscriber.url, error)

@@ -25,11 +25,14 @@ _BACKLOG = 16 * 1024 * 1024  # bytes of packets that may wait
 _LATE = CLOCK  # ticks of video that may wait for the decoder when its readers want the newest
 _BUSY = 1.0  # seconds for which something waits, after which the decoder is too slow for them
 _BATCH = 8  # packets that are decoded in one go
+_CHEAP = 0.001  # seconds of CPU; handing a packet to a thread costs a good part of that
 _DECODED = 32 * 1024 * 1024  # bytes of pictures that may come of one go
 
 
 class DecodeTask:
     """One task with one worker thread, which decode what somebody reads, and nothing when nobody does.
+
+    Where a packet takes less than a millisecond, it is decoded at once, on the event loop.
 
     Args:
         cached: Returns the packets of the present segment that have come so far.
@@ -57,6 +60,8 @@ class DecodeTask:
         self._newest: dict[str, float] = {}  # the time of the last frame, by kind
         self._interleaver = Interleaver()
         self._batch = _BATCH
+        self._cost: float | None = None  # seconds of CPU that a packet takes
+        self._idle = False  # the task waits for something to decode
         self._worker = Worker("livepeer-decode")
         self._task: asyncio.Task[None] | None = None
 
@@ -79,6 +84,9 @@ class DecodeTask:
         """Take the next packet of the tracks that are decoded; waits when readers who want all are slow."""
         if not self._wanted(packet.kind):
             self._missed.add(packet.kind)
+            return
+        if self._goes_at_once(packet):
+            self._decode_at_once(packet)
             return
         if not self._queue:
             self._busy_since = time.monotonic()
@@ -161,7 +169,11 @@ class DecodeTask:
                     return await self._queue.take_batch(self._batch)
             except TimeoutError:
                 await self._release()
-        return await self._queue.take_batch(self._batch)
+        self._idle = True
+        try:
+            return await self._queue.take_batch(self._batch)
+        finally:
+            self._idle = False
 
     async def _take(self, items: list[_Item]) -> None:
         packets: list[Packet] = []
@@ -183,8 +195,38 @@ class DecodeTask:
             else:
                 self._missed.add(packet.kind)
         if wanted:
-            for frame in await self._worker.submit(decode_all, self._decoders, wanted):
+            for frame in await self._worker.submit(self._work, wanted):
                 await self._hand_out(frame)
+
+    def _work(self, packets: list[Packet]) -> list[MediaFrame]:
+        began = time.thread_time()
+        frames = decode_all(self._decoders, packets)
+        took = (time.thread_time() - began) / len(packets)
+        self._cost = took if self._cost is None else self._cost + (took - self._cost) / 8
+        return frames
+
+    def _goes_at_once(self, packet: Packet) -> bool:
+        """Whether a packet is decoded on the loop: it is cheap, and neither task nor reader is behind."""
+        return (
+            self._idle
+            and self._cost is not None
+            and self._cost < _CHEAP
+            and not self._queue
+            and packet.kind in self._decoders
+            and not self.fans["all"]
+            and self.fans["audio" if packet.kind == "audio" else "video"].has_room
+        )
+
+    def _decode_at_once(self, packet: Packet) -> None:
+        try:
+            frames = self._work([packet])
+        except LivepeerError as error:
+            self._queue.end(error)  # which the task tells the readers
+            return
+        for frame in frames:
+            kind = self._note(frame)
+            self._report(frame)
+            self.fans[kind].push(frame)
 
     async def _admit(self, join: Join) -> None:
         for kind in join.anew:
@@ -215,11 +257,7 @@ class DecodeTask:
     # To the readers
 
     async def _hand_out(self, frame: MediaFrame) -> None:
-        kind: Kind = "audio" if isinstance(frame, AudioFrame) else "video"
-        if isinstance(frame, VideoFrame):
-            self._batch = max(1, min(_BATCH, _DECODED // (frame.width * frame.height * 3 // 2)))
-        if frame.timestamp is not None:
-            self._newest[kind] = frame.timestamp
+        kind = self._note(frame)
         if self.fans[kind]:
             self._report(frame)
             await self.fans[kind].put(frame)
@@ -227,6 +265,14 @@ class DecodeTask:
             for earlier in self._interleaver.push(frame, asyncio.get_running_loop().time()):
                 await self._give(earlier)
             await self._release()
+
+    def _note(self, frame: MediaFrame) -> Kind:
+        kind: Kind = "audio" if isinstance(frame, AudioFrame) else "video"
+        if isinstance(frame, VideoFrame):
+            self._batch = max(1, min(_BATCH, _DECODED // (frame.width * frame.height * 3 // 2)))
+        if frame.timestamp is not None:
+            self._newest[kind] = frame.timestamp
+        return kind
 
     async def _release(self) -> None:
         for frame in self._interleaver.ready(asyncio.get_running_loop().time(), self._present()):

@@ -127,10 +127,7 @@ class Intake:
             try:
                 async for segment in self._subscriber:
                     self._begin_segment(segment)
-                    async for chunk in segment:
-                        self.held_up = True  # until it is taken: whoever sees this sees it wait for a reader
-                        await self._take(chunk)
-                        self.held_up = False
+                    await segment.deliver(self._take)
                     if segment.truncated:
                         self._demuxer.discontinuity()
             except LivepeerError as failed:
@@ -161,6 +158,7 @@ class Intake:
         _begin_all(self.bytes, self._late_bytes)
 
     async def _take(self, chunk: bytes) -> None:
+        self.held_up = True  # until it is taken: whoever sees this sees it wait for a reader
         self.last_arrival_at = monotonic()
         self.bytes_in += len(chunk)
         self._size += len(chunk)
@@ -172,6 +170,7 @@ class Intake:
             await self.bytes.put(chunk)
         await self._pass_on(self._demuxer.feed(chunk))
         self._check_hope(_HOPELESS)
+        self.held_up = False
 
     async def _pass_on(self, packets: list[Packet]) -> None:
         for packet in packets:

@@ -49,6 +49,17 @@ class Fan(Generic[T]):
         """Items that readers were too slow for, over all readers."""
         return self._dropped + sum(queue.dropped for queue in self._readers)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether no reader makes the next item wait, or skips one for it."""
+        return not any(queue.full for queue in self._attached)
+
+    def push(self, item: T) -> None:
+        """Pass an item on without waiting."""
+        for queue, wants in tuple(self._attached.items()):
+            if wants is None or wants(item):
+                queue.push(item)
+
     async def put(self, item: T) -> None:
         """Pass an item on, when each reader that drops nothing has room for it."""
         for queue, wants in tuple(self._attached.items()):
