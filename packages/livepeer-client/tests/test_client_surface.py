@@ -233,6 +233,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "OrchestratorError": {"status": 502, "body": "text"},
     "ResponseError": {"body": b"x"},
     "SessionEnded": {"reason": "closed"},
+    "SessionLost": {"reason": "orchestrator gone"},
+    "SessionStalled": {"silent": "input", "waited": 10.5, "frames_in": 3, "frames_out": 1},
 }
 
 

@@ -13,8 +13,9 @@ from ..errors import ConfigurationError, LivepeerError, SessionEnded, SessionLos
 from .control import SessionWriter
 from .drain import drain_events, drain_input, drain_output, end_channel
 from .media import SessionMedia
+from .observed import Observed
 from .reader import SessionReader
-from .silence import Seen, Silence
+from .silence import Silence
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -50,31 +51,37 @@ class Lifecycle:
         limits: tuple[float | None, float | None],
         owner: Any,
     ) -> None:
-        self.error: LivepeerError | None = None
         self._calls = calls
         self._pool = pool
         self._call = call
         self._media, self._control, self._events, self._data = channels
+        self._observed = Observed(*channels)
         self._limits = limits
         self._owner = owner
         self._status: Literal["new", "live", "ended"] = "new"
         self._reason: str | None = None
-        self._in_order = False
         self._started: Started | None = None
         self._transport: trickle.Transport | None = None
         self._watch: Watch | None = None
         self._closing: asyncio.Task[None] | None = None
 
     @property
+    def error(self) -> LivepeerError | None:
+        """See `LiveSession.error`."""
+        return self._observed.error
+
+    @property
     def status(self) -> Literal["new", "live", "ended"]:
         """See `LiveSession.status`."""
-        if self._status == "live" and (self.error is not None or self.ended_channels()[1]):
+        if self._status == "live" and (self.error is not None or self._observed.ended_channels()[1]):
             return "ended"
         return self._status
 
     @property
     def reason(self) -> str | None:
         """See `LiveSession.reason`."""
+        if isinstance(self.error, SessionEnded):
+            return self.error.reason
         return self._reason or ("ended" if self.status == "ended" else None)
 
     @property
@@ -113,7 +120,9 @@ class Lifecycle:
         self._data.connect(urls.get("data"), self._transport)
         self._status = "live"
         if urls:
-            self._watch = Watch(self, started, self._transport, Silence(*self._limits), self._call.request_id)
+            self._watch = Watch(
+                self._observed, started, self._transport, Silence(*self._limits), self._call.request_id
+            )
         self._pool.enlist(self._owner)
 
     async def close(self, drain: float) -> None:
@@ -133,52 +142,6 @@ class Lifecycle:
         if self.error is None and self._watch is not None:
             return await self._watch.explain(error, channel)
         return self.error or error
-
-    # What the watch sees, and says
-
-    def seen(self, now: float) -> Seen:
-        """The session's clocks."""
-        writer, reader = self._media.writer, self._media.reader
-        heard = [at for at in (self._events.heard_at, self._data.heard_at) if at is not None]
-        arrived = reader.last_arrival_at if reader is not None else None
-        return Seen(
-            written_at=writer.last_written_at if writer is not None else self._control.written_at,
-            arrived_at=arrived,
-            heard_at=max([*heard, *([arrived] if arrived is not None else [])], default=None),
-            waiting=writer.queued if writer is not None else 0,
-            owed=self._media.owed(),
-            expected=writer is not None and self._media.reading and not self._media.held_up,
-        )
-
-    def ended_channels(self) -> tuple[str | None, bool]:
-        """See `Watched`."""
-        reader, reading = self._media.reader, self._media.reading
-        media_over = reader is not None and reading and reader.ended and reader.error is None
-        # The data channel counts where it is the only one: a worker may end it sooner than the others.
-        messages = next((one for one in (self._events, self._data) if one.exists), None)
-        over = [media_over] if reading else []
-        over += [not messages.open] if messages is not None else []
-        return "media-out" if media_over else None, bool(over) and all(over)
-
-    def counts(self) -> tuple[int, int]:
-        """Frames sent, and frames that came back."""
-        sent, back = self._media.stats()
-        return sent.frames, back.frames
-
-    def farewell(self) -> str | None:
-        """The worker's reason for the end."""
-        return self._events.farewell
-
-    def over(self, error: LivepeerError, *, in_order: bool) -> None:
-        """The session ended by itself."""
-        self.error, self._in_order = error, in_order
-        if isinstance(error, SessionEnded):
-            self._reason = error.reason
-        self._control.fail(error)
-        self._media.fail(error, readers=not in_order)
-        if not in_order:
-            self._events.fail(error)
-            self._data.fail(error)
 
     # Inside
 
@@ -229,7 +192,7 @@ class Lifecycle:
     @property
     def _orderly(self) -> bool:
         """Whether what is on its way can still come."""
-        return self.error is None or self._in_order
+        return self._observed.in_order
 
     def _last_input_at(self) -> float:
         """When the worker was last given something to answer."""
