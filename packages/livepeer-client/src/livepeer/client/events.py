@@ -110,7 +110,7 @@ class SSEDecoder:
     """Decodes ``text/event-stream``. An event whose whole data is ``[DONE]`` ends it and is not yielded."""
 
     def __init__(self) -> None:
-        self.done = False
+        self.done: bool = False
         self._lines = _Lines()
         self._begun = False
         self._data: list[bytes] = []

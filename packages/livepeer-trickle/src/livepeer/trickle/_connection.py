@@ -24,9 +24,9 @@ class Connection(asyncio.Protocol):
     """One connection of a pool: idle, or with one exchange."""
 
     def __init__(self, pool: Connections, origin: Origin) -> None:
-        self.origin = origin
-        self.idle_since = 0.0
-        self.is_full = False
+        self.origin: Origin = origin
+        self.idle_since: float = 0.0
+        self.is_full: bool = False
         self._pool = pool
         self._transport: Any = None
         self._parser: Any = httptools.HttpResponseParser(self)

@@ -32,11 +32,12 @@ class Origin:
     """
 
     def __init__(self, url: URL, user_agent: str) -> None:
-        self.url = url.origin()
+        self.url: URL = url.origin()
         self.host: str = url.host or ""
         self.port: int = url.port or (443 if url.scheme == "https" else 80)
-        self.key = (url.scheme, self.host, self.port)
-        self.fields = f" HTTP/1.1\r\nHost: {self.url.authority}\r\nUser-Agent: {user_agent}\r\n".encode()
+        self.key: tuple[str, str, int] = (url.scheme, self.host, self.port)
+        agent = f"User-Agent: {user_agent}\r\n"
+        self.fields: bytes = f" HTTP/1.1\r\nHost: {self.url.authority}\r\n{agent}".encode()
 
 
 class Connections:
@@ -48,7 +49,7 @@ class Connections:
     """
 
     def __init__(self, tls: TLSPolicy, factory: Callable[[Any], socket.socket]) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._tls = tls
         self._factory = factory
         self._idle: dict[tuple[str, str, int], list[Connection]] = {}

@@ -70,9 +70,9 @@ class Exchange:
         self.status: int = 0
         self.headers: CIMultiDict[str] = CIMultiDict()
         self.error: Exception | None = None
-        self.complete = False
-        self.request_ended = replay is not None
-        self.replay = replay
+        self.complete: bool = False
+        self.request_ended: bool = replay is not None
+        self.replay: bytes | None = replay
         self.connecting: asyncio.Task[None] | None = None
         self.answered_at: float | None = None
         self.on_answer: Callable[[], object] | None = None

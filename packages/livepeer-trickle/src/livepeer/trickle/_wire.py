@@ -28,7 +28,7 @@ class Endpoint:
             raise ConfigurationError(
                 f"{url!r} is not the URL of a trickle channel; one begins with https:// or http://."
             )
-        self.url = str(url).rstrip("/")
+        self.url: str = str(url).rstrip("/")
         self._given = transport
         self._own: Transport | None = None
         self._path = ""

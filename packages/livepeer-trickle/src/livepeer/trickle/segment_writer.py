@@ -21,7 +21,7 @@ class Line:
         self.endpoint = endpoint
         self.url: str = endpoint.url
         self.mime_type = mime_type
-        self.state = WriterState(start)
+        self.state: WriterState = WriterState(start)
         self.current: SegmentWriter | None = None
         self.unanswered: set[SegmentWriter] = set()
         """Segments that are finished, and not known to be at the server."""

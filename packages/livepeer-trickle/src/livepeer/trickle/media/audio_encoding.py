@@ -51,7 +51,7 @@ class AudioEncoder:
         bitrate: int | None,
         options: Mapping[str, str] | None,
     ) -> None:
-        self.codec = check_codec(encoder, "audio")
+        self.codec: str = check_codec(encoder, "audio")
         rates = av.codec.Codec(encoder, "w").audio_rates or [sample_rate]
         self._rate = min(rates, key=lambda rate: (abs(rate - sample_rate), -rate))
         self._encoder = encoder

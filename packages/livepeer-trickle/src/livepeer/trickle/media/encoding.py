@@ -109,7 +109,7 @@ class VideoEncoder:
     def __init__(
         self, encoder: str, *, fps: float, gop: float, bitrate: int | None, options: Mapping[str, str] | None
     ) -> None:
-        self.codec = check_codec(encoder, "video")
+        self.codec: str = check_codec(encoder, "video")
         self._encoder = encoder
         self._rate = Fraction(fps).limit_denominator(1001)
         self._gop = max(round(gop * CLOCK), 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import av
 import numpy as np
@@ -13,7 +13,7 @@ from .bitstream import Normalizer
 from .frames import AudioFrame, VideoFrame
 from .packets import Packet
 
-__all__ = ["CARRIED", "Frame", "ImageLike", "PacketTaker", "to_av"]
+__all__ = ["CARRIED", "EncodedPacket", "Frame", "ImageLike", "PacketTaker", "to_av"]
 
 CARRIED = {"h264", "hevc", "aac", "opus", "mp3", "ac3"}
 """The codecs whose packets go as they are."""
@@ -33,6 +33,11 @@ class ImageLike(Protocol):
 
 Frame: TypeAlias = VideoFrame | AudioFrame | av.VideoFrame | av.AudioFrame | NDArray[Any] | ImageLike
 """What can be written as a frame."""
+
+if TYPE_CHECKING:
+    EncodedPacket: TypeAlias = Packet | av.Packet[Any]
+else:
+    EncodedPacket = Packet | av.Packet  # which is generic to type checkers only
 
 
 def to_av(frame: Frame, sample_rate: int) -> tuple[av.VideoFrame | av.AudioFrame, float | None]:
@@ -76,7 +81,7 @@ class PacketTaker:
     def __init__(self) -> None:
         self._streams: dict[int, tuple[Any, Normalizer]] = {}
 
-    def take(self, packet: Packet | av.Packet) -> list[Packet]:  # type: ignore[type-arg]
+    def take(self, packet: EncodedPacket) -> list[Packet]:
         """The packets that one of ours or of PyAV's gives: one, or none.
 
         Raises:

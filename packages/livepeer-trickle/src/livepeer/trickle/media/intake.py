@@ -37,15 +37,17 @@ class Intake:
     def __init__(self, subscriber: TrickleSubscriber) -> None:
         self.bytes: Fan[bytes] = Fan(self._join_bytes)
         self.packets: Fan[Packet] = Fan(self._join_packets)
-        self.decoding = DecodeTask(self._cached, self._present)
+        self.decoding: DecodeTask = DecodeTask(self._cached, self._present)
         self.on_packet: Callable[[Packet], None] | None = None
         self.explain: Callable[[LivepeerError], Awaitable[LivepeerError]] | None = None
         self.error: LivepeerError | None = None
-        self.frames_in = self.audio_in = self.bytes_in = 0
+        self.frames_in: int = 0
+        self.audio_in: int = 0
+        self.bytes_in: int = 0
         self.last_timestamp: float | None = None
         self.last_arrival_at: float | None = None
-        self.ended = False
-        self.held_up = False
+        self.ended: bool = False
+        self.held_up: bool = False
         self._subscriber = subscriber
         self._demuxer = AutoDemuxer()
         self._tracks: dict[str, int] = {}  # the PID that is decoded, by kind

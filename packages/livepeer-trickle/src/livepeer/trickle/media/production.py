@@ -45,8 +45,8 @@ class Production:
         make_sender: Callable[[Callable[[], None]], Sender],
     ) -> None:
         self.queue = queue
-        self.cutter = SegmentCutter(gop)
-        self.sender = make_sender(self._on_break)
+        self.cutter: SegmentCutter = SegmentCutter(gop)
+        self.sender: Sender = make_sender(self._on_break)
         self.error: LivepeerError | None = None
         """Why nothing more is written."""
         self.explain: Callable[[LivepeerError], Awaitable[LivepeerError]] | None = None

@@ -16,9 +16,8 @@ from .audio_encoding import AudioEncoder
 from .cameras import CameraReader
 from .counters import Counters
 from .encoding import VideoEncoder
-from .inputs import Frame, PacketTaker, to_av
+from .inputs import EncodedPacket, Frame, PacketTaker, to_av
 from .jobs import Job, JobQueue
-from .packets import Packet
 from .production import Production
 from .sending import Sender
 from .sources import FileReader
@@ -140,7 +139,7 @@ class MediaPublish(Counters):
         self._push_frame(frame, timestamp)
         return True
 
-    async def write_packet(self, packet: Packet | av.Packet) -> None:  # type: ignore[type-arg]
+    async def write_packet(self, packet: EncodedPacket) -> None:
         """Write a packet that is encoded already, as it is: nothing is transcoded.
 
         Packets come in the order of decoding; those of pictures before the first key frame are left out.
