@@ -13,7 +13,7 @@ import av.logging
 from av.video.reformatter import VideoReformatter
 
 from ..errors import MediaError
-from .packets import CLOCK, Packet
+from .packets import CLOCK, TICK, Packet
 
 __all__ = ["VideoEncoder", "check_codec", "open_encoder", "speaking_of"]
 
@@ -117,6 +117,8 @@ class VideoEncoder:
         self._options = dict(options or {})
         self._context: Any = None
         self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
+        self._shape = (0, 0, "")  # width, height and format of what it takes as it is
+        self._in_ticks = False  # its packets' times are
         self._next_key = 0
         self.force_key: bool = False
         """Set to make the next frame a key frame."""
@@ -130,11 +132,13 @@ class VideoEncoder:
             packets = self.finish()
             self._open(width, height)
         with speaking_of("encode"):
-            picture: Any = self._reformatter.reformat(frame, width, height, self._context.pix_fmt)
+            picture: Any = frame
+            if (frame.width, frame.height, frame.format.name) != self._shape:
+                picture = self._reformatter.reformat(frame, width, height, self._context.pix_fmt)
             is_key = self.force_key or ticks >= self._next_key
             before: Any = picture.pts, picture.time_base, picture.pict_type
             try:
-                picture.pts, picture.time_base = ticks, Fraction(1, CLOCK)
+                picture.pts, picture.time_base = ticks, TICK
                 # A decoded frame brings the type it had in its own stream, which x264 would obey.
                 picture.pict_type = _PICTURE_I if is_key else _PICTURE_ANY
                 encoded = self._context.encode(picture)
@@ -160,7 +164,7 @@ class VideoEncoder:
         formats = [known.name for known in context.codec.video_formats or ()]
         wanted = [name for name in ("yuv420p", "nv12") if name in formats]
         context.pix_fmt = (wanted or formats or ["yuv420p"])[0]
-        context.time_base = Fraction(1, CLOCK)
+        context.time_base = TICK
         context.framerate = self._rate
         context.gop_size = _NEVER  # key frames come by time, as we ask for them
         context.max_b_frames = 0
@@ -173,9 +177,13 @@ class VideoEncoder:
             defaults |= {"maxrate": str(self._bitrate), "bufsize": str(self._bitrate)}
         open_encoder(context, defaults, self._options)
         self._context = context
+        self._shape = (width, height, context.pix_fmt)
+        self._in_ticks = context.time_base == TICK
 
     def _packet(self, packet: Any) -> Packet:
-        pts, dts = int(packet.pts * packet.time_base * CLOCK), int(packet.dts * packet.time_base * CLOCK)
+        pts, dts = packet.pts, packet.dts
+        if not self._in_ticks:
+            pts, dts = int(pts * packet.time_base * CLOCK), int(dts * packet.time_base * CLOCK)
         return Packet("video", self.codec, bytes(packet), pts, dts, packet.is_keyframe)
 
 

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import av
 
-__all__ = ["CLOCK", "WRAP", "Packet"]
+__all__ = ["CLOCK", "TICK", "WRAP", "Packet"]
 
 CLOCK = 90_000
 """Ticks per second of MPEG-TS timestamps."""
+TICK = Fraction(1, CLOCK)
+"""One of them, in seconds."""
 WRAP = 1 << 33
 """The number of ticks after which they begin anew: 26.5 hours."""
 
@@ -51,7 +53,7 @@ class Packet:
     def to_av(self) -> Any:
         """The packet as PyAV's, in ticks of 1/90000 s."""
         packet: Any = av.Packet(self.data)
-        packet.time_base = Fraction(1, CLOCK)
+        packet.time_base = TICK
         packet.pts = self.pts
         packet.dts = self.dts
         return packet
