@@ -20,6 +20,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     parser.addoption(
+        "--silence",
+        metavar="SECONDS",
+        type=float,
+        default=65.0,
+        help="how long long polls of tests/conformance wait without a byte; 400 sees idle channels swept",
+    )
+
+    parser.addoption(
         "--fail-on-skip",
         action="store_true",
         help="fail when a test was skipped, other than for want of a go-livepeer",

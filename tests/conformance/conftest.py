@@ -14,6 +14,7 @@ from livepeer.devkit import SampleRunners
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other way to share a module
 
 from harness import Embedded, GoLivepeer, Network, Worker
+from silence import Silence
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,6 +47,25 @@ def network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Netwo
     """A running network without any runner of its own, shared by the tests; they don't restart it."""
     with make_network(network_kind, request.config) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def silence(network: Network, request: pytest.FixtureRequest) -> Iterator[Silence]:
+    """Long waits on the network, under way."""
+    with Silence(network, request.config.getoption("--silence")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _silence_begins_early(request: pytest.FixtureRequest) -> None:
+    """Let the long waits, where they are asked for, pass while the other tests of the network run."""
+    items = request.session.items
+    if "network" in request.fixturenames and any("silence" in _fixtures(item) for item in items):
+        request.getfixturevalue("silence")
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
 
 
 @pytest.fixture(scope="session")

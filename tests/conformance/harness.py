@@ -292,6 +292,25 @@ class Worker:
         assert told["id"] == given["session_id"]
         return Session(app_url=given["app_url"], control_url=given["control_url"], **told)
 
+    @contextlib.asynccontextmanager
+    async def kept_session(self) -> AsyncIterator[Session]:
+        """A session of a runner that sends heartbeats; else it and its channels are gone after 20 s."""
+        runner = await self.register(mode="persistent")
+
+        async def beat() -> None:
+            body = {**runner["body"], "runner_id": runner["runner_id"]}
+            while True:
+                await asyncio.sleep(5)
+                status, answer = await self.heartbeat(body, runner["heartbeat_secret"])
+                assert status == 200, answer
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield await self.reserve(runner)
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
     async def callback(
         self, session: Session, method: str, name: str, body: Any = None, *, token: str | None = None
     ) -> tuple[int, Any]:

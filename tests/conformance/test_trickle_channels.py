@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from harness import Network, Session, Wire, Worker, dial, until
 from relay import Relay
+from silence import PROXY_PATIENCE, SWEPT_AFTER, Silence
 
 from livepeer.trickle import (
     ChannelClosed,
@@ -41,7 +42,7 @@ MakeChannels = Callable[[int], Awaitable[list[str]]]
 
 @pytest.fixture
 async def session(worker: Worker) -> AsyncIterator[Session]:
-    async with kept_session(worker) as made:
+    async with worker.kept_session() as made:
         yield made
 
 
@@ -79,25 +80,6 @@ async def relay(network: Network) -> AsyncIterator[Relay]:
     """A link to the network that can be cut."""
     async with Relay(network.url) as made:
         yield made
-
-
-@contextlib.asynccontextmanager
-async def kept_session(worker: Worker) -> AsyncIterator[Session]:
-    """A session of a runner that sends heartbeats, without which it and its channels are gone after 20 s."""
-    runner = await worker.register(mode="persistent")
-
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(5)
-            body = {**runner["body"], "runner_id": runner["runner_id"]}
-            assert (await worker.heartbeat(body, runner["heartbeat_secret"]))[0] == 200
-
-    beating = asyncio.create_task(beat())
-    try:
-        yield await worker.reserve(runner)
-    finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
 
 
 class Reading:
@@ -801,3 +783,43 @@ async def test_json_lines_over_a_link_that_breaks(url: str, transport: Transport
 
 async def _all(reader: ChannelReader) -> list[Any]:
     return [message async for message in reader]
+
+
+# Minutes without a byte; they pass while other tests run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_a_long_poll_is_patient(silence: Silence) -> None:
+    assert silence.outcome("long poll") == ([b"late"], 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_a_proxy_that_cuts_silent_connections_is_no_failure(silence: Silence) -> None:
+    data, missed, cuts = silence.outcome("behind a proxy")
+    assert (data, missed) == ([b"late"], 0)
+    assert cuts >= min(silence.seconds, 280) // (2 * PROXY_PATIENCE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_json_lines_go_on_after_a_silence(silence: Silence) -> None:
+    assert silence.outcome("lines") == (["first", "late"], [])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_a_channel_that_nobody_writes_to_is_swept_after_five_minutes(silence: Silence) -> None:
+    """And not before; `--silence 400` waits for it."""
+    swept, data = silence.outcome("idle")
+    if silence.seconds >= SWEPT_AFTER:
+        assert (swept, data) == (True, [b"first"])
+    elif silence.seconds < 290:
+        assert (swept, data) == (False, [b"first", b"late"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_a_channel_that_is_written_every_minute_lives(silence: Silence) -> None:
+    assert silence.outcome("kept") == []
