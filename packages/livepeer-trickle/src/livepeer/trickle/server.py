@@ -24,6 +24,9 @@ __all__ = ["TrickleServer"]
 _KEEPALIVE = 10.0  # seconds between two provisional answers to a writer that waits with its first byte
 _TICK = 5.0  # seconds between two looks for readers that went away without a word
 _WRITE_SIZE = 64 * 1024
+_READ_SIZE = (
+    1024 * 1024
+)  # bytes of a body that wait; at aiohttp's 64 KiB a fast writer is paused at each turn
 
 
 class TrickleServer:
@@ -128,7 +131,7 @@ class TrickleServer:
         server = cls(**{"autocreate": True, **options})
         app = web.Application()
         server.add_routes(app)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, read_bufsize=_READ_SIZE)
         await runner.setup()
         try:
             site = web.TCPSite(runner, host, port, ssl_context=ssl_context)
