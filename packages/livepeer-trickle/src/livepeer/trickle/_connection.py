@@ -20,8 +20,12 @@ _WRITE_AHEAD = 256 * 1024  # bytes of a request that wait for the connection
 _MAX_HEAD = 256 * 1024  # bytes without an end of the headers in them
 
 
-class Connection(asyncio.Protocol):
-    """One connection of a pool: idle, or with one exchange."""
+class Connection(asyncio.BufferedProtocol):
+    """One connection of a pool: idle, or with exchanges, of which the first one is being answered.
+
+    What comes is read into the buffer that all connections of the pool have in common: it is parsed before
+    anything else is read, and asyncio's own way makes an object of 256 KiB for each read.
+    """
 
     def __init__(self, pool: Connections, origin: Origin) -> None:
         self.origin: Origin = origin
@@ -101,19 +105,23 @@ class Connection(asyncio.Protocol):
         for exchange in self._exchanges:
             exchange.wake()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self._pool.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""
         if not self._exchanges:
             self.abort()  # nobody asked
             return
         self._answered = True
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._pool.buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._refuse(f"the answer is no HTTP ({error})")
             return
         if self._exchanges and not self._exchanges[0].status:
-            self._head_size += len(data)
+            self._head_size += nbytes
             if self._head_size > _MAX_HEAD:
                 self._refuse("the answer's headers have no end")
 

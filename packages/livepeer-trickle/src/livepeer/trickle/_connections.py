@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Connections", "Origin"]
 
 _CONNECT = 10.0  # seconds for a connection, TLS included
+_BUFFER = 128 * 1024  # bytes that are read at once
 _IDLE = 20.0  # seconds after which an idle connection isn't used again: servers close them too
 
 
@@ -50,6 +51,7 @@ class Connections:
 
     def __init__(self, tls: TLSPolicy, factory: Callable[[Any], socket.socket]) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.buffer: memoryview = memoryview(bytearray(_BUFFER))
         self._tls = tls
         self._factory = factory
         self._idle: dict[tuple[str, str, int], list[Connection]] = {}
