@@ -21,9 +21,13 @@ _PICTURE_I, _PICTURE_ANY = 1, 0  # AVPictureType
 _NEVER = 1_000_000  # frames
 # Without delay, and with an IDR picture for every key frame that is asked for.
 _DEFAULTS: dict[str, dict[str, str]] = {
+    # Beside superfast at its usual quality (crf 23): a third less time in the encoder and in every decoder,
+    # as much signal to noise, a seventh more bits. Without the loop filter ultrafast would show its blocks.
     "libx264": {
-        "preset": "superfast",
+        "preset": "ultrafast",
         "tune": "zerolatency",
+        "deblock": "0:0",
+        "crf": "22",
         "forced-idr": "1",
         "sc_threshold": "0",
         "bf": "0",
@@ -174,6 +178,7 @@ class VideoEncoder:
         defaults = dict(_DEFAULTS.get(family, {}))
         if self._bitrate is not None:
             context.bit_rate = self._bitrate
+            defaults.pop("crf", None)
             defaults |= {"maxrate": str(self._bitrate), "bufsize": str(self._bitrate)}
         open_encoder(context, defaults, self._options)
         self._context = context
