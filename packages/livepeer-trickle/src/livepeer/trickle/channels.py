@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections import deque
 from typing import Any
 
@@ -37,7 +36,6 @@ class ChannelWriter:
     def __init__(self, url: str, *, transport: Transport | None = None) -> None:
         self._publisher = TricklePublisher(url, transport=transport, mime_type="application/json")
         self._lock = asyncio.Lock()
-        self._written_at = float("-inf")
         self.bytes: int = 0
         """Bytes of messages so far."""
         self.url: str = self._publisher.url
@@ -54,7 +52,6 @@ class ChannelWriter:
         data = _encode(message)
         async with self._lock:
             await self._write(data)
-            self._written_at = time.monotonic()
             self.bytes += len(data)
 
     async def close(self, *, delete: bool = True) -> None:
@@ -73,8 +70,7 @@ class ChannelWriter:
 
     async def _close(self, *, delete: bool, linger: float) -> None:
         async with self._lock:
-            left = self._written_at + linger - time.monotonic()
-            await self._publisher.close(delete=delete, linger=max(left, 0.0))
+            await self._publisher.close(delete=delete, linger=linger)
 
     async def _write(self, data: bytes) -> None:
         await self._publisher.write(data)

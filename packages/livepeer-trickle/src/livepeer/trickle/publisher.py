@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from ._wire import BROKEN, Endpoint, connection_error
 from .errors import ChannelNotFound, TrickleError
@@ -15,6 +16,7 @@ __all__ = ["TricklePublisher"]
 
 _logger = logging.getLogger("livepeer.trickle")
 _ATTEMPTS = 4
+_LINGER = 0.25  # seconds in which readers can fetch the rest before the server forgets it
 
 
 class TricklePublisher:
@@ -100,13 +102,13 @@ class TricklePublisher:
                     return
                 await asyncio.sleep(backoff(attempt))
 
-    async def close(self, *, delete: bool = True, linger: float = 0.0) -> None:
+    async def close(self, *, delete: bool = True, linger: float = _LINGER) -> None:
         """Finish the open segment, wait for its answer, and end the channel.
 
         Args:
             delete: Whether to end the channel for everybody; otherwise it only isn't written any more.
-            linger: Seconds to wait before the end. The server forgets every segment at once, also those
-                that a reader has not asked for yet.
+            linger: Seconds between the last answer and the end, at which the server forgets every segment,
+                also those that a reader has not fetched yet.
 
         Raises what the last segment's answer says, if it says that data was lost.
         """
@@ -115,8 +117,9 @@ class TricklePublisher:
         try:
             for segment in self._line.open():
                 await segment.close()
-            if delete and linger > 0:
-                await asyncio.sleep(linger)
+            left = self._line.answered_at + linger - time.monotonic()
+            if delete and left > 0:
+                await asyncio.sleep(left)
         finally:
             self._closed = True
             try:
@@ -138,7 +141,7 @@ class TricklePublisher:
     async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         if kind is not None and self._line.current is not None:
             await self._line.current.abort()
-        await self.close()
+        await self.close(linger=0.0 if kind is not None else _LINGER)
 
     async def _delete(self) -> None:
         try:

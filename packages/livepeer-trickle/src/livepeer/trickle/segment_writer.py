@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from ._exchange import Exchange
 from ._wire import BROKEN, Endpoint, connection_error, is_refused
@@ -27,6 +28,8 @@ class Line:
         """Segments that are finished, and not known to be at the server."""
         self.last: Exchange | None = None
         """The POST that was begun last."""
+        self.answered_at: float = float("-inf")
+        """The `time.monotonic` at which the server had the last segment."""
         self._seq = start or 0
 
     @property
@@ -253,6 +256,7 @@ class SegmentWriter:
             raise line.error(outcome, self.seq, exchange.status)
         if not complete:
             raise TrickleError(f"Segment {self.seq} of {line.url} ended early.")
+        line.answered_at = time.monotonic()
 
     def _release(self) -> None:
         self._closed = True
