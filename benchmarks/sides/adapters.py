@@ -70,7 +70,8 @@ class Ours:
 
     def json_writer(self, url: str) -> Any:
         """See `Side`."""
-        return self._trickle.ChannelWriter(url)
+        # Each message is written when the one before was read: there are no bursts to be spaced.
+        return self._trickle.ChannelWriter(url, pace=0.0)
 
     async def json_messages(self, url: str) -> AsyncIterator[Any]:
         """See `Side`."""

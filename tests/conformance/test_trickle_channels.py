@@ -155,7 +155,7 @@ async def keep_up(written: int, readings: list[Reading]) -> None:
 async def test_thousands_of_segments_at_full_speed(url: str, transport: Transport) -> None:
     segments = numbered(1500)
     readings = [Reading(url, transport) for _ in range(3)]
-    publisher = TricklePublisher(url, transport=transport)
+    publisher = TricklePublisher(url, transport=transport, pace=0)
     for number, data in enumerate(segments):
         await keep_up(number, readings)
         await publisher.write(data)
@@ -169,13 +169,24 @@ async def test_thousands_of_segments_at_full_speed(url: str, transport: Transpor
 
 
 async def test_a_writer_that_waits_for_nobody(url: str, transport: Transport) -> None:
-    """No word between writer and readers, and no pause: every segment is read, or counted as missed.
-
-    On a machine with time for all of them none is missed; `benchmarks/` says so in figures.
-    """
-    segments = numbered(600, sizes=(0, 900, 60_000))
+    """No word between writer and readers: as fast as the writer goes by itself, none is missed."""
+    segments = numbered(2000, sizes=(0, 900, 60_000))
     readings = [Reading(url, transport) for _ in range(3)]
     publisher = TricklePublisher(url, transport=transport)
+    for data in segments:
+        await publisher.write(data)
+    await publisher.close()
+    for reading in readings:
+        await reading.done()
+        assert (reading.missed, reading.order) == (0, list(range(len(segments))))
+        assert digest(list(reading.segments.values())) == digest(segments)
+
+
+async def test_a_writer_without_a_pace(url: str, transport: Transport) -> None:
+    """Faster than a server's scheduling can be: every segment is read, or counted as missed."""
+    segments = numbered(600, sizes=(0, 900, 60_000))
+    readings = [Reading(url, transport) for _ in range(3)]
+    publisher = TricklePublisher(url, transport=transport, pace=0)
     for data in segments:
         await publisher.write(data)
     for reading in readings:

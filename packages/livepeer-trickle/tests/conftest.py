@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from fractions import Fraction
 from pathlib import Path
@@ -259,3 +260,14 @@ def _tone(av: Any, np: Any, stream: Any, seconds: float, start: float) -> list[A
     for piece in [*resampler.resample(frame), *resampler.resample(None)]:
         packets += stream.encode(piece)
     return [*packets, *stream.encode(None)]
+
+
+@pytest.fixture
+def threads_left() -> Callable[[], set[str]]:
+    """The names of the SDK's threads that were begun since the test began and have not ended."""
+    before = set(threading.enumerate())
+    return lambda: {
+        thread.name
+        for thread in threading.enumerate()
+        if thread not in before and thread.name.startswith("livepeer-")
+    }

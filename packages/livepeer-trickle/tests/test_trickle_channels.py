@@ -234,6 +234,16 @@ async def test_many_writers_of_one_publisher_take_turns(server: TrickleServer) -
         assert [b"".join(s.chunks) for s in server._channels["c"]] == [b"0", b"1", b"2", b"3"]
 
 
+async def test_more_than_four_segments_at_once_are_spaced(server: TrickleServer) -> None:
+    """The ring has room for a burst of four; what is more goes out in time for readers."""
+    server.create("c")
+    async with TricklePublisher(server.channel_url("c"), pace=0.05) as publisher:
+        began = asyncio.get_running_loop().time()
+        for number in range(7):
+            await publisher.write(b"%d" % number)
+        assert asyncio.get_running_loop().time() - began >= 0.14
+
+
 @pytest.mark.parametrize("url", ["", "nope", "ftp://x/y", "127.0.0.1:80/c"])
 def test_what_is_no_url(url: str) -> None:
     for kind in (TricklePublisher, TrickleSubscriber, ChannelWriter, ChannelReader):
@@ -270,7 +280,7 @@ async def test_thousands_of_segments_at_full_speed(
         return digest.hexdigest(), subscriber.missed
 
     reading = [asyncio.create_task(read(reader)) for reader in range(readers)]
-    publisher = TricklePublisher(url, transport=transport)
+    publisher = TricklePublisher(url, transport=transport, pace=0)
     for number, data in enumerate(segments):
         while number - min(positions) > ahead:
             moved.clear()

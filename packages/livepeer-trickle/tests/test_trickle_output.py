@@ -272,7 +272,9 @@ def test_arguments() -> None:
             MediaOutput("http://127.0.0.1:1/v").frames(**options)  # type: ignore[call-overload]
 
 
-async def test_nothing_is_decoded_that_nobody_reads(url: str, encoded: Encoded, until: Until) -> None:
+async def test_nothing_is_decoded_that_nobody_reads(
+    url: str, encoded: Encoded, until: Until, threads_left: Callable[[], set[str]]
+) -> None:
     segments = cut(demux(encoded()))
     async with MediaOutput(url) as output:
         decoded: list[Any] = []
@@ -281,7 +283,7 @@ async def test_nothing_is_decoded_that_nobody_reads(url: str, encoded: Encoded, 
         await asyncio.sleep(0)
         sender = Sender(url, output, until)
         await sender.send(segments[0])
-        assert not _threads("livepeer-decode")
+        assert "livepeer-decode" not in threads_left()
         frames = output.frames("audio", drop=None)
         await anext(frames)
         await sender.send(segments[1])
@@ -441,7 +443,12 @@ def number_is(frame: Any, wanted: int) -> bool:
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 async def test_other_containers(
-    url: str, encoded: Encoded, until: Until, tmp_path: Path, suffix: str
+    url: str,
+    encoded: Encoded,
+    until: Until,
+    tmp_path: Path,
+    suffix: str,
+    threads_left: Callable[[], set[str]],
 ) -> None:
     """What our demuxer doesn't know is read by libavformat; readers notice nothing."""
     recording = Recording(tmp_path / f"out.{suffix}")
@@ -455,7 +462,7 @@ async def test_other_containers(
         await send(url, output, until, data)
         assert numbers(await frames) == list(range(60))
         assert len(await packets) == output.frames_in + output.audio_in > 140
-    await until(lambda: not _threads("livepeer-"))
+    await until(lambda: not threads_left())
 
 
 # Losses and damage
@@ -693,6 +700,7 @@ async def test_cancelled_at_any_await(
     what: Any,
     tmp_path: Path,
     until: Until,
+    threads_left: Callable[[], set[str]],
 ) -> None:
     segments = cut(demux(encoded(1.0)))
 
@@ -720,9 +728,5 @@ async def test_cancelled_at_any_await(
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert not left_over()
-            await until(lambda: not _threads("livepeer-"))
+            await until(lambda: not threads_left())
     assert set(os.listdir(tmp_path)) <= {"out.mp4"}
-
-
-def _threads(prefix: str) -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(prefix)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from fractions import Fraction
@@ -174,7 +173,12 @@ async def test_a_file_that_breaks_off_is_published_to_there(record: Record, tmp_
 
 @pytest.mark.parametrize("turns", [0, 1, 3, 10, 30, 100])
 async def test_a_file_that_is_cancelled(
-    server: TrickleServer, tmp_path: Path, left_over: Callable[[], set[str]], until: Until, turns: int
+    server: TrickleServer,
+    tmp_path: Path,
+    left_over: Callable[[], set[str]],
+    until: Until,
+    turns: int,
+    threads_left: Callable[[], set[str]],
 ) -> None:
     path = make(tmp_path / "source.mp4", "libx264", "aac")
 
@@ -188,14 +192,10 @@ async def test_a_file_that_is_cancelled(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert not left_over()
-    await until(lambda: not _threads())
+    await until(lambda: not threads_left())
 
 
-def _threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith(("livepeer-", "camera"))]
-
-
-async def test_a_camera(record: Record, until: Until) -> None:
+async def test_a_camera(record: Record, until: Until, threads_left: Callable[[], set[str]]) -> None:
     recording = await record()
     async with MediaPublish(recording.url) as publisher:
         await publisher.publish_camera(
@@ -204,7 +204,7 @@ async def test_a_camera(record: Record, until: Until) -> None:
         assert publisher.frames + publisher.dropped == 30
         # Another one goes on from there.
         await publisher.publish_camera("smptebars=size=320x240:rate=30:duration=0.5,realtime", format="lavfi")
-    await until(lambda: not _threads())
+    await until(lambda: not threads_left())
     result = found(await recording.whole())
     assert len(result["video"]) == publisher.frames
     assert result["video"] == sorted(set(result["video"]))
@@ -222,7 +222,9 @@ async def test_a_camera_with_a_microphone(record: Record) -> None:
     assert len(result["audio"]) > 40
 
 
-async def test_a_camera_does_not_wait(server: TrickleServer, until: Until) -> None:
+async def test_a_camera_does_not_wait(
+    server: TrickleServer, until: Until, threads_left: Callable[[], set[str]]
+) -> None:
     """Far more frames than can be encoded: the newest are kept, the others counted; nothing piles up."""
     async with MediaPublish(server.channel_url("v"), queue_size=2) as publisher:
         task = asyncio.create_task(
@@ -232,7 +234,7 @@ async def test_a_camera_does_not_wait(server: TrickleServer, until: Until) -> No
         assert publisher.queued <= 2
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await until(lambda: not any("camera" in name for name in _threads()))
+        await until(lambda: not any("camera" in name for name in threads_left()))
 
 
 async def test_cameras_that_cannot_be(server: TrickleServer) -> None:

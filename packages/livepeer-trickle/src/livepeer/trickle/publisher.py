@@ -16,6 +16,7 @@ __all__ = ["TricklePublisher"]
 
 _logger = logging.getLogger("livepeer.trickle")
 _ATTEMPTS = 4
+_BURST = 3  # segments after the first that may go out at once, which the server's ring has room for
 _LINGER = 0.25  # seconds in which readers can fetch the rest before the server forgets it
 
 
@@ -28,6 +29,9 @@ class TricklePublisher:
         mime_type: The content type; readers see that of the channel's creation.
         start: The number of the first segment. When absent the server is asked for the next one, which is
             0 on a fresh channel.
+        pace: Seconds between two segments of `write`, on average over more than four of them. The server
+            keeps five and waits for nobody, so a reader whose request is scheduled some milliseconds late
+            loses segments that come faster. 0 is for readers who say themselves what they have.
 
     Used as an async context manager it closes the channel at the end.
     """
@@ -39,11 +43,14 @@ class TricklePublisher:
         transport: Transport | None = None,
         mime_type: str = "application/octet-stream",
         start: int | None = None,
+        pace: float = 0.005,
     ) -> None:
         self._line = Line(Endpoint(url, transport), mime_type, start)
         self.url: str = self._line.url
         self.mime_type = mime_type
         self._lock = asyncio.Lock()
+        self._pace = pace
+        self._due = float("-inf")  # when the next segment of `write` may go out
         self._closed = False
 
     @property
@@ -90,6 +97,7 @@ class TricklePublisher:
         if not data:
             return
         async with self._lock:
+            await self._turn()
             for attempt in range(1, _ATTEMPTS + 1):
                 segment = self.segment()
                 try:
@@ -142,6 +150,12 @@ class TricklePublisher:
         if kind is not None and self._line.current is not None:
             await self._line.current.abort()
         await self.close(linger=0.0 if kind is not None else _LINGER)
+
+    async def _turn(self) -> None:
+        now = time.monotonic()
+        self._due = max(self._due + self._pace, now - _BURST * self._pace)
+        if self._due > now:
+            await asyncio.sleep(self._due - now)
 
     async def _delete(self) -> None:
         try:
