@@ -104,54 +104,56 @@ class Silence:
             return *await self._wait_for_a_segment(url, relay.url(url)), relay.cuts
 
     async def _wait_for_a_segment(self, url: str, reader_url: str) -> tuple[list[bytes], int]:
-        reader, publisher = TrickleSubscriber(reader_url), TricklePublisher(url)
-        reading = asyncio.create_task(self._read(reader))
-        # The channel must not be swept; what is silent is the reader's connection.
-        await asyncio.sleep(min(self.seconds, 280))
-        await publisher.write(b"late")
-        await publisher.close(linger=2.0)
-        return await reading, reader.missed
+        async with TrickleSubscriber(reader_url) as reader, TricklePublisher(url) as publisher:
+            reading = asyncio.create_task(self._read(reader))
+            # The channel must not be swept; what is silent is the reader's connection.
+            await asyncio.sleep(min(self.seconds, 280))
+            await publisher.write(b"late")
+            await publisher.close(linger=2.0)
+            return await reading, reader.missed
 
     async def _lines(self, url: str) -> Any:
         """A segment of JSON lines stays open and silent, and its writer goes on in the next."""
-        reader = JSONLReader(url)
-        async with JSONLWriter(url) as writer:
-            await writer.write("first")
-            got = [await anext(reader)]
-            await asyncio.sleep(min(self.seconds, 280))
-            await writer.write("late")
-            got.append(await anext(reader))
-        return got, [message async for message in reader]
+        async with JSONLReader(url) as reader:
+            async with JSONLWriter(url) as writer:
+                await writer.write("first")
+                got = [await anext(reader)]
+                await asyncio.sleep(min(self.seconds, 280))
+                await writer.write("late")
+                got.append(await anext(reader))
+            return got, [message async for message in reader]
 
     async def _idle(self, url: str) -> Any:
         """Nobody writes: the channel is swept after five minutes, and lives until then."""
-        reader, publisher = TrickleSubscriber(url), TricklePublisher(url)
-        await publisher.write(b"first")
-        reading = asyncio.create_task(self._read(reader))
-        await asyncio.sleep(self.seconds)
-        try:
-            await publisher.write(b"late")
-            await publisher.close(linger=2.0)
-            swept = False
-        except ChannelClosed:
-            await publisher.close()
-            swept = True
-        return swept, await reading
+        async with TrickleSubscriber(url) as reader, TricklePublisher(url) as publisher:
+            await publisher.write(b"first")
+            reading = asyncio.create_task(self._read(reader))
+            await asyncio.sleep(self.seconds)
+            try:
+                await publisher.write(b"late")
+                await publisher.close(linger=2.0)
+                swept = False
+            except ChannelClosed:
+                swept = True
+            return swept, await reading
 
     async def _kept(self, url: str) -> Any:
         """Something is written every minute: the channel lives, however long."""
-        reader, publisher = ChannelReader(url), TricklePublisher(url, mime_type="application/json")
-        count, left = 0, self.seconds
-        while left > 0:
+        async with (
+            ChannelReader(url) as reader,
+            TricklePublisher(url, mime_type="application/json") as publisher,
+        ):
+            count, left = 0, self.seconds
+            while left > 0:
+                await publisher.write(b"%d" % count)
+                assert await anext(reader) == count
+                count += 1
+                await asyncio.sleep(min(left, 60))
+                left -= 60
             await publisher.write(b"%d" % count)
             assert await anext(reader) == count
-            count += 1
-            await asyncio.sleep(min(left, 60))
-            left -= 60
-        await publisher.write(b"%d" % count)
-        assert await anext(reader) == count
-        await publisher.close()
-        return [message async for message in reader]
+            await publisher.close()
+            return [message async for message in reader]
 
     async def _read(self, reader: TrickleSubscriber) -> list[bytes]:
         return [await segment.read() async for segment in reader]
