@@ -132,14 +132,15 @@ async def _ended(task: asyncio.Task[None]) -> None:
         raise error
 
 
-def _threads() -> set[str]:
-    return {one.name for one in threading.enumerate() if one.name.startswith("livepeer-")}
+def _threads() -> set[threading.Thread]:
+    return {one for one in threading.enumerate() if one.name.startswith("livepeer-")}
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("work", [opening, writing, reading, closing, asking], ids=lambda work: work.__name__)
 async def test_cancelled_anywhere(network: Network, passing: str, work: Callable[..., Any]) -> None:
     """At each await of the caller, when it begins and when it has just ended; and every 60 ms."""
+    before = _threads()
     gateway = Gateway(orch_url=network.url)
 
     async def nobody_is_left() -> bool:
@@ -162,4 +163,4 @@ async def test_cancelled_anywhere(network: Network, passing: str, work: Callable
     await gateway.aclose()
     here = asyncio.current_task()
     await until(lambda: not asyncio.all_tasks() - {here})
-    await until(lambda: _threads() <= {"livepeer-client"})  # the sync verbs' own, which other tests began
+    await until(lambda: _threads() <= before)
