@@ -4,6 +4,9 @@ Ending the media-in channel discards what the worker hasn't fetched of it (go-li
 the session discards what is in all others. So the order is: finish the input; wait until the output has
 brought the last timestamp; end media-in, which some workers wait for before they give their last frames; read
 the output and the events to their ends; and only then stop the session.
+
+In LV2V the end of media-in ends everything at once. There the output is waited for longer, and the events are
+read before.
 """
 
 from __future__ import annotations
@@ -25,18 +28,21 @@ __all__ = ["drain_events", "drain_input", "drain_output", "end_channel"]
 
 _QUIET = 0.5  # seconds without output after which none is expected before the input's end
 _PATIENT = 3.0  # how many times the longest pause between two outputs they may be
+_LAST_CHANCE = 1.0  # the same seconds where what is not back at the input's end is lost
 _UNSEEN = 0.5  # seconds for the worker to fetch the last segment, where no output tells that it did
 _TAIL = 0.25  # seconds without a message after which no more are expected
+_MESSAGES = 1.0  # seconds that messages are waited for, however many come, where nothing tells their end
 _LOOK = 0.005  # seconds between two looks at the output
 _logger = logging.getLogger("livepeer.client")
 
 
-async def drain_input(session_media: SessionMedia, deadline: float) -> None:
+async def drain_input(session_media: SessionMedia, deadline: float, *, ends_all: bool = False) -> None:
     """Finish the input, and wait until the output has brought what was written, or has fallen silent.
 
     Args:
         session_media: The writer, and the reader if there is one.
         deadline: When to wait no longer, by the monotonic clock.
+        ends_all: Whether what is not back by then is lost.
     """
     writer, output = session_media.writer, session_media.reader
     if writer is None:
@@ -50,7 +56,11 @@ async def drain_input(session_media: SessionMedia, deadline: float) -> None:
     except trickle.LivepeerError as error:
         _logger.debug("the input %s had ended before: %s", writer.url, error)
     if output is not None and session_media.reading:
-        await _until_back(writer, output, deadline)
+        slowest = session_media.latency() if ends_all else None
+        quiet = max(_LAST_CHANCE, _PATIENT * slowest.max) if slowest else _QUIET
+        # Where no frame has come back yet, nothing tells how long one takes.
+        patience = deadline - time.monotonic() if ends_all and slowest is None else quiet
+        await _until_back(writer, output, deadline, patience)
     elif writer.bytes:
         await asyncio.sleep(min(_UNSEEN, max(deadline - time.monotonic(), 0)))
 
@@ -61,14 +71,19 @@ async def drain_output(output: media.MediaOutput, deadline: float) -> None:
         await asyncio.sleep(_LOOK)
 
 
-async def drain_events(readers: tuple[SessionReader, ...], asked_at: float, deadline: float) -> None:
+async def drain_events(
+    readers: tuple[SessionReader, ...], asked_at: float, deadline: float, *, ends_all: bool = False
+) -> None:
     """Wait until the worker has ended its messages, or has sent none for some time.
 
     Args:
         readers: The channels.
         asked_at: When the worker last got something that it may answer.
         deadline: When to wait no longer.
+        ends_all: Whether the worker doesn't know yet that the session ends, and so ends no channel.
     """
+    if ends_all:
+        deadline = min(deadline, time.monotonic() + _MESSAGES)
     for reader in readers:
         while reader.open and time.monotonic() < min(deadline, max(asked_at, reader.heard_at or 0) + _TAIL):
             await asyncio.sleep(_LOOK)
@@ -86,11 +101,13 @@ async def end_channel(url: str, transport: trickle.Transport) -> None:
         _logger.debug("the end of %s was not said: %s", url, error)
 
 
-async def _until_back(writer: media.MediaPublish, output: media.MediaOutput, deadline: float) -> None:
+async def _until_back(
+    writer: media.MediaPublish, output: media.MediaOutput, deadline: float, quiet: float
+) -> None:
     seen = output.last_timestamp
     since = time.monotonic()
     longest = 0.0
-    while not output.ended and time.monotonic() < min(deadline, since + max(_QUIET, _PATIENT * longest)):
+    while not output.ended and time.monotonic() < min(deadline, since + max(quiet, _PATIENT * longest)):
         last = writer.last_timestamp
         if last is None or (output.last_timestamp is not None and output.last_timestamp >= last):
             return

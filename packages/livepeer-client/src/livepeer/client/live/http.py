@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._urls import check_path, join_path
-from ..errors import CapabilityError
+from ..errors import CapabilityError, ConfigurationError
 from ..inputs import encode_input
 from ..results import Response, decode
 
@@ -27,7 +27,7 @@ class SessionSocket:
     def __init__(self, transport: Transport, session: Started, path: str, *, request_id: str) -> None:
         self._transport = transport
         self._session = session
-        self._url = join_path(session.app_url, check_path(path))
+        self._url = _url(session, path)
         self._request_id = request_id
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
@@ -78,7 +78,7 @@ async def session_request(
     from .._http import payload, translated
     from ..routes._verdict import verdict
 
-    url = join_path(session.app_url, check_path(path))
+    url = _url(session, path)
     sent = {**(headers or {}), "X-Request-Id": request_id}
     body = None
     if input is not None:
@@ -112,3 +112,13 @@ async def session_request(
         elapsed=time.monotonic() - began,
         request_id=request_id,
     )
+
+
+def _url(session: Started, path: str) -> str:
+    """Where a path of the worker is."""
+    if not session.app_url:
+        raise ConfigurationError(
+            f"No HTTP request reaches the worker of {session.app!r}: this session has channels only.",
+            hint="session.update() and session.control reach it; HTTP paths are for live runners.",
+        )
+    return join_path(session.app_url, check_path(path))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Lifecycle"]
 
 _PATIENCE = 5.0  # seconds that a cancelled caller waits for a start, or an end, that is in flight
+_LAST_READ = 1.0  # seconds for a reader to find the end of an output that was ended from here
 _logger = logging.getLogger("livepeer.client")
 
 
@@ -64,6 +65,7 @@ class Lifecycle:
         self._transport: trickle.Transport | None = None
         self._watch: Watch | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._released = False
 
     @property
     def error(self) -> LivepeerError | None:
@@ -153,14 +155,17 @@ class Lifecycle:
 
     async def _close(self, drain: float) -> None:
         deadline = time.monotonic() + drain
+        ends_all = self.started.input_ends_all
         try:
             if drain > 0:
                 await self._drain(deadline)
             elif self._media.writer is not None:
                 await self._media.writer.abort()
+            if ends_all:
+                await self._end_all(drain > 0, deadline)
             await self._stop_watch()
-            await self._control.close(delete=self.error is None)
-            if drain > 0 and self._orderly:
+            await self._control.close(delete=self.error is None and not ends_all)
+            if drain > 0 and self._orderly and not ends_all:
                 await drain_events((self._events, self._data), self._last_input_at(), deadline)
         except LivepeerError as error:
             # The other side was faster: an ordinary end.
@@ -177,17 +182,32 @@ class Lifecycle:
     async def _drain(self, deadline: float) -> None:
         """Finish the input, and let the output come."""
         writer, reader = self._media.writer, self._media.reader
+        ends_all = self.started.input_ends_all
         if writer is not None:
             if self.error is None:
-                await drain_input(self._media, deadline)
+                await drain_input(self._media, deadline, ends_all=ends_all)
             if self._watch is not None:
                 self._watch.expect_the_end()
-            if self.error is None:
-                await end_channel(writer.url, self.transport)
-            else:
+            if self.error is not None:
                 await writer.abort()
+            elif not ends_all:
+                await end_channel(writer.url, self.transport)
+        if ends_all and self.error is None:
+            return  # its output ends with the session
         if reader is not None and self._media.reading and self._orderly and (writer or self.error):
             await drain_output(reader, deadline)  # a watch that finds the worker dead ends the reader
+
+    async def _end_all(self, draining: bool, deadline: float) -> None:
+        """Read the messages that are there, end the session, and let readers of its output find their end."""
+        if draining and self._orderly:
+            messages = (self._events, self._data)
+            await drain_events(messages, self._last_input_at(), deadline, ends_all=True)
+        if self._watch is not None:
+            self._watch.expect_the_end()
+        await self._release()
+        reader = self._media.reader
+        if draining and reader is not None and self._media.reading and self._orderly:
+            await drain_output(reader, max(deadline, time.monotonic() + _LAST_READ))
 
     @property
     def _orderly(self) -> bool:
@@ -201,6 +221,9 @@ class Lifecycle:
         return self._control.written_at or 0.0
 
     async def _release(self) -> None:
+        if self._released:
+            return
+        self._released = True
         if isinstance(self.error, SessionLost):
             self._pool.adopt(self.started.stop)  # there is nobody to tell; it tries some times
         else:

@@ -48,7 +48,7 @@ class Observed:
         reader, reading = self._media.reader, self._media.reading
         media_over = reader is not None and reading and reader.ended and reader.error is None
         # The data channel counts where it is the only one: a worker may end it sooner than the others.
-        messages = next((one for one in (self._events, self._data) if one.exists), None)
+        messages = next((one for one in (self._events, self._data) if one.exists and not one.lapsed), None)
         over = [media_over] if reading else []
         over += [not messages.open] if messages is not None else []
         return "media-out" if media_over else None, bool(over) and all(over)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["SessionReader"]
 
 _KEPT = 1000  # messages that wait for a reader; more push the oldest out
+_SWEPT = 290.0  # seconds without a message after which an orchestrator may have ended the channel itself
 _KEEP_ALIVE = {"keep": "alive"}  # says nothing; workers write it so that the channel isn't swept
 
 Explain = Callable[[LivepeerError], Awaitable[LivepeerError]]
@@ -46,6 +47,8 @@ class SessionReader:
         self._failure: LivepeerError | None = None
         self._received = 0
         self._pushed_out = 0
+        self._connected_at = 0.0
+        self._ended_at: float | None = None
         self.ended: asyncio.Event = asyncio.Event()
         """Set when the channel is over."""
         self.heard_at: float | None = None
@@ -59,6 +62,12 @@ class SessionReader:
     def exists(self) -> bool:
         """Whether the session has this channel."""
         return self._reader is not None
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether it is over because nothing was written to it for five minutes, which tells nothing."""
+        since = max(self._connected_at, self.heard_at or 0.0)
+        return self._ended_at is not None and self._ended_at - since > _SWEPT
 
     @property
     def open(self) -> bool:
@@ -103,6 +112,7 @@ class SessionReader:
         from livepeer.trickle import ChannelReader
 
         self._missing = None
+        self._connected_at = time.monotonic()
         self._reader = ChannelReader(url, transport=transport)
         self._task = asyncio.create_task(self._fetch(self._reader), name=f"livepeer-{self._name}")
 
@@ -143,5 +153,6 @@ class SessionReader:
         except LivepeerError as error:
             self._failure = await self._explain(error)
         finally:
+            self._ended_at = time.monotonic()
             self.ended.set()
             self._news.set()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from livepeer.trickle import media
 
-from ..errors import ConfigurationError, LivepeerError, SessionEnded
+from ..errors import ConfigurationError, ConnectionFailed, LivepeerError, SessionEnded
 from ..results import Response
 from .control import SessionWriter
 from .http import SessionSocket, session_request
@@ -132,8 +133,28 @@ class LiveSession:
         return self._media.subscribe(options)
 
     async def update(self, params: Mapping[str, Any]) -> None:
-        """Change the worker's parameters; raises as ``control.write`` does."""
-        await self.control.write(dict(params))
+        """Change the worker's parameters, in the way of its contract: a request, or a message on ``control``.
+
+        Raises:
+            CapabilityError: The worker refused them, and the session goes on. Where the way is a message,
+                no answer tells.
+            OrchestratorError: The orchestrator could not reach the worker.
+            SessionEnded: The session is over; `SessionEnded.reason` says why.
+            ChannelClosed, ChannelNotFound, TrickleError: As ``control.write``, where the way is a message.
+        """
+        change = self._session.update
+        if change is None:
+            await self.control.write(dict(params))
+            return
+        self._check_open()
+        try:
+            await change(dict(params))
+            self.control.written_at = time.monotonic()
+        except ConnectionFailed as error:
+            told = await self._explain(error)
+            if told is error:
+                raise
+            raise told from error
 
     def stats(self) -> SessionStats:
         """The session's counters, by channel; still there after its end."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ChannelClosed, ChannelNotFound, LivepeerError, SessionEnded, SessionLost, SessionStalled
-from .probe import Health, probe
+from ..routes._health import Health
 from .silence import Seen, Silence, Stall
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Watch:
             while True:
                 if self._over is not None:
                     return Health.ALIVE
-                health = await probe(self._transport, self._started)
+                health = await self._started.ask(self._transport, self._started)
                 _logger.debug("session %s: %s", self._started.session_id, health.value)
                 if self._closing and health is Health.SESSION_GONE:
                     return health
@@ -144,6 +144,8 @@ class Watch:
                     await asyncio.sleep(pause)
                     pause *= 2
                     continue
+                elif channel is not None and self._session.ended_channels()[1]:
+                    self._end(self._ended())  # a worker that can't end the session itself ends its channels
                 elif channel is not None:
                     self._end(self._channel_closed(channel))
                 return health

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,10 @@ from ..timeouts import Timeout
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from livepeer.trickle import Transport
+
+    from ._health import Health
 
 __all__ = ["Answer", "Call", "LiveCall", "Route", "Started"]
 
@@ -97,22 +101,28 @@ class Started:
     Attributes:
         raw: The worker's answer.
         orchestrator: The URL of the orchestrator.
-        app: The app, as discovery names it.
+        app: The capability, as the network names it.
         session_id: The orchestrator's name for the session.
-        app_url: Where the worker's own HTTP paths are.
+        stop: Ends the session at the orchestrator; may be called again.
+        ask: Finds out whether the session and its worker are there.
+        app_url: Where the worker's own HTTP paths are; "" where none can be reached.
         urls: Channel URLs by role: ``publish``, ``subscribe``, ``control``, ``events``, ``data``.
         takes_lines: Whether the worker is known to take several JSON messages in one segment, as lines.
-        stop: Ends the session at the orchestrator; may be called again.
+        update: The contract's own way to change parameters; None where that is the control channel.
+        input_ends_all: Whether the end of the media-in channel ends all others, and discards what is in them.
     """
 
     raw: dict[str, Any]
     orchestrator: str
     app: str
     session_id: str
-    app_url: str
     stop: Callable[[], Coroutine[Any, Any, None]]
+    ask: Callable[[Transport, Started], Awaitable[Health]]
+    app_url: str = ""
     urls: dict[str, str] = field(default_factory=dict)
     takes_lines: bool = False
+    update: Callable[[dict[str, Any]], Awaitable[None]] | None = None
+    input_ends_all: bool = False
 
 
 class Route(Protocol):

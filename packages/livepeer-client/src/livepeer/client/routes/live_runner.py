@@ -24,6 +24,7 @@ from ..errors import (
 from ..inputs import Body
 from ..timeouts import Timeout
 from . import Answer, Call, LiveCall, Started
+from ._health import ask_worker
 from ._verdict import verdict
 
 __all__ = ["LiveRunnerRoute"]
@@ -66,8 +67,16 @@ class LiveRunnerRoute:
         advertised = self._advertised("live")
         path = check_path(call.path if call.path is not None else advertised or "/live")
         session_id, app_url, stop = await self._reserve(call.request_id, Timeout())
-        started = Started({}, self._runner.orchestrator, self._runner.app, session_id, app_url, stop)
-        started.takes_lines = "livepeer" in self._runner.metadata  # runners of this SDK say so
+        started = Started(
+            {},
+            self._runner.orchestrator,
+            self._runner.app,
+            session_id,
+            stop,
+            ask_worker,
+            app_url,
+            takes_lines="livepeer" in self._runner.metadata,  # runners of this SDK say so
+        )
         message = {
             "model_id": call.model,
             "params": call.params,
