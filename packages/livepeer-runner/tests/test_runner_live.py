@@ -199,7 +199,7 @@ async def test_an_idle_session_is_ended_and_released(orchestrator: Any, http: ai
             received = [event async for event in events]
         assert received[1:] == [{"stopped": "x"}, {"type": "ended", "reason": "idle"}]
         await session.until_free()
-        assert orchestrator.stopped == [session.id]
+        await orchestrator.until(lambda: orchestrator.stopped == [session.id])
 
 
 async def test_sessions_end_before_the_runner_unregisters(

@@ -30,6 +30,7 @@ Health = Literal["LOADING", "OK", "ERROR", "IDLE"]
 class Stream(Protocol):
     """A live session, as the host and the registration see it."""
 
+    contract: str
     session_id: str
     began_at: float
 
@@ -62,7 +63,7 @@ class Host:
             raise ConfigurationError(f"capacity={self.capacity}: a runner takes at least one call at a time.")
         self.slots: Slots = Slots(self.capacity, self.name)
         self.streams: dict[str, Stream] = {}
-        self.refusal: LivepeerError | None = None
+        self.refusals: dict[str, LivepeerError] = {}
         self.stopping: bool = False
         self.ready: asyncio.Event = asyncio.Event()
         self.failure: BaseException | None = None
@@ -71,6 +72,25 @@ class Host:
         self.orchestrator: str | None = None
         self._transport: Transport | None = None
         self._setup: asyncio.Task[None] | None = None
+
+    @property
+    def sessions(self) -> dict[str, Stream]:
+        """The live sessions of live runners, by the session's id; the other contracts have streams too."""
+        return {
+            stream.session_id: stream for stream in self.streams.values() if stream.contract == "live-runner"
+        }
+
+    @property
+    def refusal(self) -> LivepeerError | None:
+        """Why an orchestrator doesn't register us; None when every registration stands, or may yet."""
+        return next(iter(self.refusals.values()), None)
+
+    def refused(self, registration: str, refusal: LivepeerError | None) -> None:
+        """Take it that a registration is refused, or no more."""
+        if refusal is None:
+            self.refusals.pop(registration, None)
+        else:
+            self.refusals[registration] = refusal
 
     @property
     def transport(self) -> Transport:

@@ -56,6 +56,7 @@ class LiveStream:
         urls: Its channels.
         transport: What reaches them.
         place: Its place and thread, given back at its end.
+        contract: How it was started: ``"live-runner"``, ``"byoc"`` or ``"lv2v"``.
         session_id: Who it is to the orchestrator.
         idle_timeout: After how many seconds without input it ends; None is never.
         on_end: Awaited at the very end; tells the orchestrator.
@@ -68,10 +69,12 @@ class LiveStream:
         *,
         transport: Transport,
         place: Lease,
+        contract: str,
         session_id: str,
         idle_timeout: float | None,
         on_end: Callable[[], Awaitable[None]],
     ) -> None:
+        self.contract = contract
         self.session_id = session_id
         self.began_at = time.monotonic()
         self.pipeline = copy.copy(pipeline)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import Any, Literal, TypedDict
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict, get_args
 
 from yarl import URL
 
@@ -12,9 +14,12 @@ from livepeer.trickle.transport import TLSMode, TLSPolicy
 from ._host import Host
 from .errors import ConfigurationError
 from .live_pipeline import LivePipeline
+from .registration.capability import Offer
 from .registration.heartbeats import Description
 
-__all__ = ["RunnerOptions"]
+__all__ = ["Registration", "RunnerOptions"]
+
+Registration = Literal["live-runner", "byoc"]
 
 
 class RunnerOptions(TypedDict, total=False):
@@ -32,6 +37,10 @@ class RunnerOptions(TypedDict, total=False):
     """The orchestrator to register at; none when absent (`serve` then asks ``LIVEPEER_ORCH_URL``)."""
     secret: str | None
     """The orchestrator's ``-orchSecret`` (`serve`: ``LIVEPEER_ORCH_SECRET``)."""
+    register: Registration | Sequence[Registration]
+    """How to register there: ``"live-runner"`` (when absent), ``"byoc"``, or both as a tuple. BYOC
+    registrations are free of charge for now, so they go without `price`; clients find them on orchestrators
+    without payments."""
     runner_url: str | None
     """Where the orchestrator reaches this runner; ``http://host:port`` when absent (`serve`:
     ``LIVEPEER_RUNNER_URL``)."""
@@ -54,22 +63,14 @@ class RunnerOptions(TypedDict, total=False):
 
 
 def description(host: Host, url: str, options: RunnerOptions) -> Description:
-    """What an orchestrator is told about this host, which listens at `url`."""
-    runner_url = options.get("runner_url")
-    if runner_url is None:
-        if URL(url).host in ("0.0.0.0", "::"):
-            raise ConfigurationError(
-                f"The runner listens at {url}, which is no address that an orchestrator could call. "
-                'Say where it reaches the runner: runner_url="http://10.0.0.5:8000" (LIVEPEER_RUNNER_URL).'
-            )
-        runner_url = url
+    """What an orchestrator is told about this host, which listens at `url`, as a live runner."""
     live = isinstance(host.pipeline, LivePipeline)
     metadata: dict[str, Any] = {"livepeer": 1} | ({"live": "/live"} if live else {"run": "/run"})
     if schema_url := options.get("schema_url"):
         metadata["schema_url"] = schema_url
     return Description(
         app=host.name,
-        runner_url=runner_url.rstrip("/"),
+        runner_url=_runner_url(url, options),
         mode="persistent" if live else "single-shot",
         capacity=host.capacity,
         price=options.get("price", 0.0),
@@ -79,6 +80,45 @@ def description(host: Host, url: str, options: RunnerOptions) -> Description:
         label=options.get("label"),
         gpu=options.get("gpu"),
     )
+
+
+def offer(host: Host, url: str, options: RunnerOptions) -> Offer:
+    """What an orchestrator is told about this host, which listens at `url`, as a BYOC capability."""
+    if options.get("price"):
+        raise ConfigurationError(
+            f"price={options['price']}: a BYOC registration has no price in US dollars that every "
+            'orchestrator takes. Leave price out (the capability is free), or use register="live-runner".'
+        )
+    text = inspect.getdoc(type(host.pipeline)) or ""
+    return Offer(
+        name=host.name,
+        url=_runner_url(url, options),
+        capacity=host.capacity,
+        description=text.partition("\n\n")[0][:500],
+    )
+
+
+def registrations(options: RunnerOptions) -> tuple[Registration, ...]:
+    """How to register, each way once; raises `ConfigurationError`."""
+    asked = options.get("register", "live-runner")
+    ways: tuple[Registration, ...] = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
+    if not ways or not set(ways) <= set(get_args(Registration)):
+        raise ConfigurationError(
+            f'register={asked!r}: it is "live-runner", "byoc", or ("live-runner", "byoc").'
+        )
+    return ways
+
+
+def _runner_url(url: str, options: RunnerOptions) -> str:
+    runner_url = options.get("runner_url")
+    if runner_url is None:
+        if URL(url).host in ("0.0.0.0", "::"):
+            raise ConfigurationError(
+                f"The runner listens at {url}, which is no address that an orchestrator could call. "
+                'Say where it reaches the runner: runner_url="http://10.0.0.5:8000" (LIVEPEER_RUNNER_URL).'
+            )
+        runner_url = url
+    return runner_url.rstrip("/")
 
 
 def checked_orchestrator(options: RunnerOptions) -> tuple[str, str] | None:

@@ -8,8 +8,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Unpack
 
 import uvicorn
@@ -20,7 +21,8 @@ from ._definition import Definition
 from ._host import Host
 from .app import app_of
 from .errors import ConfigurationError
-from .options import RunnerOptions, checked_orchestrator, description
+from .options import RunnerOptions, checked_orchestrator, description, offer, registrations
+from .registration.byoc import ByocRegistration
 from .registration.live_runner import LiveRunnerRegistration
 
 __all__ = ["RunningServer", "running", "serve"]
@@ -39,14 +41,17 @@ class RunningServer:
 
     def __init__(self, host: Host, url: str) -> None:
         self._host = host
-        self._registration: LiveRunnerRegistration | None = None
+        self._registrations: list[LiveRunnerRegistration | ByocRegistration] = []
         self.url = url
         self.app_name: str = host.name
 
     @property
     def runner_id(self) -> str | None:
-        """The id that the orchestrator gave; None while it doesn't know this runner."""
-        return self._registration.runner_id if self._registration else None
+        """The id that the orchestrator gave; None while it doesn't know this runner, and for BYOC."""
+        for registration in self._registrations:
+            if isinstance(registration, LiveRunnerRegistration):
+                return registration.runner_id
+        return None
 
     def health(self) -> dict[str, Any]:
         """What ``GET /health`` answers."""
@@ -57,7 +62,10 @@ class RunningServer:
         await self._host.until_ready()
 
     async def registered(self, timeout: float | None = 30.0) -> str:
-        """Wait until the orchestrator knows this runner, and return the runner id that it gave.
+        """Wait until the orchestrator knows this runner, in every way that was asked for.
+
+        Returns:
+            The runner id that it gave; for BYOC alone the capability's name.
 
         Args:
             timeout: For how many seconds to wait; None is for ever.
@@ -67,12 +75,13 @@ class RunningServer:
             ConfigurationError: There is no orchestrator to register at, or ``setup`` failed.
             TimeoutError: It took longer; the orchestrator is down.
         """
-        if self._registration is None:
+        if not self._registrations:
             raise ConfigurationError(
                 f"{self.app_name} has no orchestrator to register at; give orch_url and secret."
             )
         async with asyncio.timeout(timeout):
-            return await self._registration.registered()
+            known = [await registration.registered() for registration in self._registrations]
+        return known[0]
 
 
 @asynccontextmanager
@@ -101,7 +110,7 @@ async def running(
     listener = _listen(options.get("host", "127.0.0.1"), options.get("port", 0))
     try:
         url = _url_of(listener)
-        described = description(host, url, options) if where else None
+        begin = _registrations(host, url, where, options) if where else []
     except BaseException:
         listener.close()
         raise
@@ -123,25 +132,36 @@ async def running(
     try:
         await server.until_started(task)
         handle = RunningServer(host, url)
-        if where and described:
-            handle._registration = LiveRunnerRegistration(host, *where, described)
+        handle._registrations = [start() for start in begin]
         try:
             if wait:
                 await host.until_ready()
             yield handle
         finally:
-            await asyncio.shield(_stop(host, handle._registration))
+            await asyncio.shield(_stop(host, handle._registrations))
     finally:
         server.stop()
         await asyncio.wait({task})
         listener.close()
 
 
-async def _stop(host: Host, registration: LiveRunnerRegistration | None) -> None:
+def _registrations(
+    host: Host, url: str, where: tuple[str, str], options: RunnerOptions
+) -> list[Callable[[], LiveRunnerRegistration | ByocRegistration]]:
+    """What begins the registrations that the options ask for, which are checked here."""
+    begin: dict[str, Callable[[], LiveRunnerRegistration | ByocRegistration]] = {}
+    for way in registrations(options):
+        if way == "live-runner":
+            begin[way] = partial(LiveRunnerRegistration, host, *where, description(host, url, options))
+        else:
+            begin[way] = partial(ByocRegistration, host, *where, offer(host, url, options))
+    return [begin[way] for way in ("live-runner", "byoc") if way in begin]
+
+
+async def _stop(host: Host, registrations: list[LiveRunnerRegistration | ByocRegistration]) -> None:
     # Streams first: once the runner is unregistered their channels are gone, with what is in them.
     await host.stop()
-    if registration is not None:
-        await registration.aclose()
+    await asyncio.gather(*(registration.aclose() for registration in registrations))
 
 
 def serve(*pipelines: Definition, **options: Unpack[RunnerOptions]) -> None:

@@ -153,6 +153,10 @@ def serve(
     orch_secret: Annotated[
         str | None, typer.Option(envvar="LIVEPEER_ORCH_SECRET", help="Its -orchSecret.")
     ] = None,
+    register: Annotated[
+        list[str] | None,
+        typer.Option(help="How to register: live-runner (if absent) or byoc; say it twice for both."),
+    ] = None,
 ) -> None:
     """Serve a pipeline, and register it with an orchestrator when one is named."""
     from .serve import serve as command
@@ -165,4 +169,5 @@ def serve(
         capacity=capacity,
         orch_url=orch_url,
         secret=orch_secret,
+        register=register or ["live-runner"],
     )

@@ -7,10 +7,11 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from livepeer.runner import LivePipeline, Pipeline
 from livepeer.runner import serve as serve_pipeline
+from livepeer.runner.options import Registration
 from livepeer.trickle.errors import ConfigurationError
 
 __all__ = ["serve"]
@@ -25,6 +26,7 @@ def serve(
     capacity: int | None,
     orch_url: str | None,
     secret: str | None,
+    register: list[str],
 ) -> None:
     """Serve the class of a file or module."""
     pipeline = _pipeline(target)()
@@ -36,6 +38,7 @@ def serve(
         capacity=capacity,
         orch_url=orch_url,
         secret=secret,
+        register=cast(list[Registration], register),
     )
 
 

@@ -109,6 +109,7 @@ class LiveRunnerContract:
             ),
             transport=self._host.transport,
             place=place,
+            contract="live-runner",
             session_id=session.id,
             idle_timeout=self._idle_timeout,
             on_end=lambda: self._ended(session),

@@ -92,7 +92,7 @@ class LiveRunnerRegistration:
         while True:
             asked_at = time.monotonic()
             try:
-                step = self._machine.answered(*await self._post(self._machine.request(self._host.streams)))
+                step = self._machine.answered(*await self._post(self._machine.request(self._host.sessions)))
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 _logger.debug("No answer from %s: %r", self._machine.orchestrator, error)
                 step = self._machine.failed()
@@ -109,13 +109,13 @@ class LiveRunnerRegistration:
     async def _apply(self, step: Step, asked_at: float) -> None:
         if step.warning:
             _logger.error("%s", step.warning)
-        self._host.refusal = self._machine.refusal
+        self._host.refused("live-runner", self._machine.refusal)
         if step.lost:
             _logger.debug("%s forgot runner %s", self._machine.orchestrator, self._host.name)
             await self._end_o2r()
         if step.session_ids is not None or step.lost:
             known = step.session_ids or frozenset()
-            for stream in list(self._host.streams.values()):
+            for stream in self._host.sessions.values():
                 # A session that began after we asked can't be in the answer.
                 if stream.session_id not in known and stream.began_at < asked_at:
                     self._release(stream.session_id)
@@ -160,7 +160,7 @@ class LiveRunnerRegistration:
             self._o2r = None
 
     def _release(self, session_id: str) -> None:
-        stream = self._host.streams.get(session_id)
+        stream = self._host.sessions.get(session_id)
         if stream is not None:
             task = asyncio.create_task(stream.end("released"))
             self._ending.add(task)
