@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from livepeer.devkit import SampleRunners
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other way to share a module
 
+from ai_harness import Model, make_models
 from harness import Embedded, GoLivepeer, Network, Worker
 from silence import Silence
 
@@ -28,11 +29,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("network_kind", kinds, scope="session", indirect=True)
 
 
-def make_network(kind: str, config: pytest.Config) -> Network:
+def make_network(kind: str, config: pytest.Config, models: Sequence[Model] = ()) -> Network:
     """A network of a kind, not yet started."""
     if kind == "embedded":
-        return Embedded()
-    return GoLivepeer(Path(config.getoption("--go-livepeer")).expanduser().resolve())
+        return Embedded(models=models)
+    return GoLivepeer(Path(config.getoption("--go-livepeer")).expanduser().resolve(), models=models)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +47,17 @@ def network_kind(request: pytest.FixtureRequest) -> str:
 def network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Network]:
     """A running network without any runner of its own, shared by the tests; they don't restart it."""
     with make_network(network_kind, request.config) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def ai_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Network]:
+    """A running network with an AI worker and the models "noop" and "other", shared by the tests.
+
+    No container is up: a test plays one with `Container(ai_network.models, "noop")`, or serves something on
+    `ai_network.port_of("noop")`.
+    """
+    with make_network(network_kind, request.config, make_models("noop", "other")) as running:
         yield running
 
 
@@ -79,6 +91,13 @@ def samples(network: Network) -> Iterator[Network]:
 def fresh_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Network]:
     """A network of the test's own, to restart and to kill."""
     with make_network(network_kind, request.config) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_ai_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Network]:
+    """The same with an AI worker and the model "noop"."""
+    with make_network(network_kind, request.config, make_models("noop")) as running:
         yield running
 
 

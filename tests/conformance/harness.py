@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -21,13 +22,14 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
+from ai_harness import DockerEngine, HeldPorts, Model, StandIn, port_of
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -51,11 +53,22 @@ __all__ = [
 
 
 class Network:
-    """An orchestrator with live runners, offchain."""
+    """An orchestrator with live runners, offchain.
+
+    Args:
+        models: With any (`ai_harness.make_models`) it has an AI worker, too. Their containers are asked how
+            they are while the node starts: those that no server plays yet are played for so long. A container
+            in the test's own loop would block `start` and `restart`: call these in a thread then.
+    """
 
     kind: str
     url: str
     secret: str
+
+    def __init__(self, models: Sequence[Model] = ()) -> None:
+        self.models = list(models)
+        self.stand_in = StandIn()
+        self._ports = HeldPorts()
 
     def __enter__(self) -> Self:
         self.start()
@@ -63,6 +76,17 @@ class Network:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+    def port_of(self, model_id: str) -> int:
+        """Where the container of a model is looked for."""
+        return port_of(self.models, model_id)
+
+    @contextlib.contextmanager
+    def _containers(self) -> Iterator[None]:
+        """While a node starts, every model has a container."""
+        self._ports.hold(self.models)
+        with self.stand_in.playing(self.models):
+            yield
 
     def start(self) -> None:
         raise AssertionError
@@ -84,18 +108,23 @@ class Embedded(Network):
 
     kind = "embedded"
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        self._network = LocalNetwork(samples=False, host=host)
+    def __init__(self, host: str = "127.0.0.1", models: Sequence[Model] = ()) -> None:
+        super().__init__(models)
+        options: dict[str, Any] = {"lv2v": self.models} if models else {}
+        self._network = LocalNetwork(samples=False, host=host, **options)
 
     def start(self) -> None:
-        self._network.start()
+        with self._containers():
+            self._network.start()
         self.url, self.secret = self._network.orch_url, self._network.orch_secret
 
     def stop(self) -> None:
         self._network.stop()
+        self._ports.release()
 
     def restart(self) -> None:
-        self._network.restart()
+        with self._containers():
+            self._network.restart()
 
     def kill(self) -> None:
         os.kill(self._network.pid, signal.SIGKILL)
@@ -106,7 +135,8 @@ class GoLivepeer(Network):
 
     kind = "go-livepeer"
 
-    def __init__(self, binary: Path, host: str = "127.0.0.1") -> None:
+    def __init__(self, binary: Path, host: str = "127.0.0.1", models: Sequence[Model] = ()) -> None:
+        super().__init__(models)
         self._binary = binary
         self._folder = tempfile.mkdtemp(prefix="go-livepeer-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,8 +144,13 @@ class GoLivepeer(Network):
         self._address = f"{host}:{self._port}"
         self.url, self.secret = f"https://{self._address}", uuid.uuid4().hex
         self.log = Path(self._folder) / "node.log"
+        self._engine: DockerEngine | None = None
 
     def start(self) -> None:
+        with self._containers():
+            self._start()
+
+    def _start(self) -> None:
         command = [
             str(self._binary),
             "-orchestrator",
@@ -128,10 +163,22 @@ class GoLivepeer(Network):
             f"-dataDir={self._folder}/data",
             "-v=4",
         ]
+        environment = dict(os.environ)
+        if self.models:
+            self._engine = self._engine or DockerEngine()
+            environment["DOCKER_HOST"] = self._engine.url
+            file = Path(self._folder) / "models.json"
+            file.write_text(json.dumps(self.models))
+            command += ["-aiWorker", f"-aiModels={file}"]
         self.log.parent.mkdir(exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                preexec_fn=_die_with_parent,
             )
         deadline = time.monotonic() + 30
         while not self._answers():
@@ -143,6 +190,10 @@ class GoLivepeer(Network):
 
     def stop(self) -> None:
         self._kill(signal.SIGTERM)
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.stop()
+        self._ports.release()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def restart(self) -> None:
