@@ -79,6 +79,9 @@ class Orchestrator:
         self.stopped: list[str] = []
         self.certificate = certificate
         self.changed = asyncio.Condition()
+        self.held = 0
+        self._writers_may_go = asyncio.Event()
+        self._writers_may_go.set()
         self._runner: web.AppRunner | None = None
         self._forget()
 
@@ -93,7 +96,7 @@ class Orchestrator:
         return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     async def start(self, port: int = 0) -> None:
-        app = web.Application()
+        app = web.Application(middlewares=[self._gate])
         app.router.add_post("/runners/heartbeat", self._heartbeat)
         app.router.add_post("/runners/{id}/unregister", self._unregister)
         app.router.add_post("/apps/{id}/session", self._open)
@@ -119,6 +122,23 @@ class Orchestrator:
         self._forget()
         self.certificate = certificate or self.certificate
         await self.start(self.port)
+
+    def hold_writers(self) -> None:
+        """Take what is written to channels from now on without an answer; `held` counts it."""
+        self._writers_may_go.clear()
+
+    def release_writers(self) -> None:
+        """Answer it."""
+        self._writers_may_go.set()
+
+    @web.middleware
+    async def _gate(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.method == "POST" and request.path.startswith("/ai/trickle/"):
+            if not self._writers_may_go.is_set():
+                self.held += 1
+                await self._notify()
+            await self._writers_may_go.wait()
+        return await handler(request)
 
     async def until(self, condition: Any) -> None:
         async with self.changed, asyncio.timeout(30):

@@ -59,16 +59,16 @@ class Outbox:
         except RuntimeError:
             _logger.debug("A message was emitted after the end of its event loop")
 
-    async def flush(self) -> None:
-        """Take no more messages, and wait until those that are there are written."""
+    async def flush(self, patience: float) -> None:
+        """Take no more messages, and wait until those that are there are written, for so many seconds."""
         with self._lock:
             self._closing = True
         self._arrived.set()
-        await asyncio.wait({self._task}, timeout=5)
+        await asyncio.wait({self._task}, timeout=patience)
+        self._task.cancel()
 
     async def close(self, *, delete: bool = True) -> None:
-        """`flush`, and end the channel."""
-        await self.flush()
+        """End the channel, or only its writing; what `flush` did not wait for is lost."""
         self._task.cancel()
         await asyncio.wait({self._task})
         if self._publisher is not None:

@@ -34,6 +34,8 @@ _logger = logging.getLogger("livepeer.runner")
 
 _DRAIN = 5.0  # seconds in which frames already read are finished when we end the stream ourselves
 _HOOK = 10.0  # seconds that on_stream_stop may take before the rest of the end goes on without it
+_PATIENCE = 5.0  # seconds in which a server takes the last messages
+_GONE = 0.5  # the same, when the channels are said to be gone
 _LINGER = 0.4  # seconds between the last bytes and the end of a channel, which empties it: readers catch up
 
 
@@ -197,7 +199,9 @@ class LiveStream:
         boxes = [box for box in (self._events, self._data) if box is not None]
         if self._pump is not None:
             await self._pump.close(finish=delete)
-        await asyncio.gather(*(box.flush() for box in boxes))
+        # Channels that are gone refuse at once; a server that is gone with them may not answer at all.
+        patience = _PATIENCE if delete else _GONE
+        await asyncio.gather(*(box.flush(patience) for box in boxes))
         if linger:
             await asyncio.wait({self._released}, timeout=_LINGER)
         if delete and self._urls.media_out and self._pump is not None:
