@@ -248,6 +248,7 @@ class Worker:
         self.routes = self.app.router
         self.routes.add_get("/_who", _who)
         self.answers: list[dict[str, Any]] = []
+        self._capabilities: set[str] = set()
         self._sockets: list[socket.socket] = []
         self.http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=self._socket),
@@ -261,6 +262,9 @@ class Worker:
     async def __aexit__(self, *exc_info: object) -> None:
         for answer in self.answers:
             await self.unregister(answer)
+        for name in list(self._capabilities):
+            with contextlib.suppress(aiohttp.ClientError):  # the network was stopped before
+                await self.unregister_byoc(name)
         await self.http.close()
         await self.stop()
         # aiohttp does not wait for a TLS connection's goodbye when the server has ended it
@@ -331,6 +335,45 @@ class Worker:
                 return done.status
         except aiohttp.ClientError:
             return 0  # the network was stopped before
+
+    async def register_byoc(
+        self, name: str | None = None, capacity: int = 1, url: str | None = None, **fields: Any
+    ) -> str:
+        """Register the application as a BYOC capability; its name.
+
+        Do it before requests, never beside them: registrations in a fast loop have crashed go-livepeer.
+
+        Args:
+            name: The capability; one of the test's own when absent.
+            capacity: What is advertised; direct calls are not held to it.
+            url: Another address than the worker's own.
+            fields: Further fields of the registration, `description`, `price_per_unit`, `token` and so on.
+        """
+        name = name or f"test-{uuid.uuid4().hex[:8]}"
+        body = {
+            "name": name,
+            "url": await self.start() if url is None else url,
+            "capacity": capacity,
+            "price_per_unit": 0,
+            "price_scaling": 1,
+            "currency": "wei",
+            **fields,
+        }
+        status, text = await self.capability("register", json.dumps(body))
+        assert (status, text) == (200, "ok"), (status, text)
+        self._capabilities.add(name)
+        return name
+
+    async def unregister_byoc(self, name: str) -> None:
+        """Unregister a BYOC capability; one that is unknown, too."""
+        self._capabilities.discard(name)
+        status, text = await self.capability("unregister", name)
+        assert (status, text) == (200, "ok"), (status, text)
+
+    async def capability(self, verb: str, body: str | bytes, secret: str | None = None) -> tuple[int, str]:
+        """``POST /capability/register`` or ``unregister`` as it is; the status and the text."""
+        headers = {"Authorization": self.network.secret if secret is None else secret}
+        return await self.ask("POST", f"{self.network.url}/capability/{verb}", data=body, headers=headers)
 
     async def reserve(self, runner: dict[str, Any]) -> Session:
         """Begin a session of a registered persistent runner, and ask the worker what it was told."""
