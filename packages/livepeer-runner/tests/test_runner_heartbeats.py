@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -20,11 +22,17 @@ FIRST = {
 }
 
 
-def machine() -> Heartbeats:
+def machine(runner_id: str | None = None, clock: Callable[[], float] = time.monotonic) -> Heartbeats:
     description = Description(
-        "sentiment", "http://10.0.0.5:8000", capacity=2, metadata='{"livepeer":1}', version="1", price=0.5
+        "sentiment",
+        "http://10.0.0.5:8000",
+        capacity=2,
+        metadata='{"livepeer":1}',
+        version="1",
+        price=0.5,
+        runner_id=runner_id,
     )
-    return Heartbeats("https://o:8935/", "secret", description, uniform=lambda low, high: high)
+    return Heartbeats("https://o:8935/", "secret", description, uniform=lambda low, high: high, clock=clock)
 
 
 def answer(content: object) -> bytes:
@@ -75,6 +83,53 @@ def test_a_forgotten_runner_asks_for_a_new_id(status: int) -> None:
     assert request.body
     assert "runner_id" not in request.body
     assert heartbeats.unregistration() is None
+
+
+def test_a_chosen_id_is_waited_for() -> None:
+    """It is taken by this runner's life before, which the orchestrator needs 25 s to forget."""
+    now = 0.0
+    heartbeats = machine("gpu-7", clock=lambda: now)
+    body = heartbeats.request().body
+    assert body
+    assert body["runner_id"] == "gpu-7"
+    for _ in range(7):
+        step = heartbeats.answered(401, b"invalid heartbeat authorization\n")
+        assert (step.delay, step.firm, step.warning, heartbeats.refusal) == (3.0, True, None, None)
+        now += step.delay
+    heartbeats.answered(404, b"runner not found\n")
+    assert heartbeats.answered(200, answer({**FIRST, "runner_id": "gpu-7"})).o2r
+    assert heartbeats.request().authorization == "later"
+    heartbeats.answered(401, b"invalid registration authorization\n")
+    body = heartbeats.request().body
+    assert body
+    assert body["runner_id"] == "gpu-7"
+    assert heartbeats.answered(404, b"runner not found\n").delay == 3.0
+
+
+def test_a_chosen_id_that_another_runner_has_is_told() -> None:
+    now = 0.0
+    heartbeats = machine("gpu-7", clock=lambda: now)
+    warnings = []
+    for _ in range(20):
+        step = heartbeats.answered(401, b"invalid heartbeat authorization\n")
+        now += step.delay
+        warnings.append(step.warning)
+    assert sum(warning is not None for warning in warnings) == 1
+    assert step.delay == 36.0
+    assert heartbeats.refusal
+    assert "registered at the orchestrator as 'gpu-7'" in heartbeats.refusal.message
+
+
+def test_a_wrong_secret_is_no_chosen_id_that_is_taken() -> None:
+    heartbeats = machine("gpu-7")
+    assert heartbeats.answered(401, b"invalid registration authorization\n").warning
+    assert heartbeats.answered(404, b"live runners are not supported\n").warning
+
+
+@pytest.mark.parametrize("runner_id", ["", "a/b", "ü", "a b", "x" * 65])
+def test_ids_that_can_be_no_part_of_a_url(runner_id: str) -> None:
+    with pytest.raises(ConfigurationError, match="letters, digits, hyphens and underscores"):
+        machine(runner_id)
 
 
 def test_an_orchestrator_that_is_down_is_asked_again_with_patience() -> None:

@@ -50,6 +50,10 @@ class RunnerOptions(TypedDict, total=False):
     """``"hour"`` when absent."""
     schema_url: str | None
     """A public URL of the schema, advertised so that clients need not call the runner for it."""
+    runner_id: str | None
+    """The live runner's id at the orchestrator, the same after each start: 1 to 64 letters, digits, hyphens
+    and underscores; the orchestrator chooses one when absent. After a crash it keeps the id for up to 25 s,
+    and the runner waits for it."""
     label: str | None
     """The operator's own name for this runner."""
     gpu: dict[str, Any] | None
@@ -79,6 +83,7 @@ def description(host: Host, url: str, options: RunnerOptions) -> Description:
         version=host.pipeline.version,
         label=options.get("label"),
         gpu=options.get("gpu"),
+        runner_id=options.get("runner_id"),
     )
 
 
@@ -105,6 +110,11 @@ def registrations(options: RunnerOptions) -> tuple[Registration, ...]:
     if not ways or not set(ways) <= set(get_args(Registration)):
         raise ConfigurationError(
             f'register={asked!r}: it is "live-runner", "byoc", or ("live-runner", "byoc").'
+        )
+    if options.get("runner_id") and "live-runner" not in ways:
+        raise ConfigurationError(
+            f"runner_id={options['runner_id']!r}: a BYOC registration has no id but the capability's name; "
+            'leave it out, or use register="live-runner".'
         )
     return ways
 

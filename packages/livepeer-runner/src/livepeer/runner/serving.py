@@ -180,10 +180,10 @@ def serve(*pipelines: Definition, **options: Unpack[RunnerOptions]) -> None:
     """
     if not pipelines:
         raise ConfigurationError("serve() needs a pipeline: serve(Sentiment()).")
-    if len(pipelines) > 1 and (options.get("name") or options.get("runner_url")):
+    if len(pipelines) > 1 and any(options.get(key) for key in ("name", "runner_url", "runner_id")):
         raise ConfigurationError(
-            "name= and runner_url= are for one pipeline. Set name on each class, and serve those that need a "
-            "runner_url of their own in processes of their own."
+            "name=, runner_url= and runner_id= are for one pipeline. Set name on each class, and serve those "
+            "that need a runner_url or a runner_id of their own in processes of their own."
         )
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()

@@ -3,12 +3,14 @@
 `Heartbeats` says what to post next and, given the answer, when to post again and what changed. Source:
 go-livepeer v0.9.1, ``ai/runner/live_runner.go`` (``Heartbeat``, ``normalizeHeartbeat``, ``Unregister``):
 
-- A registration goes with the orchestrator's secret and without a runner id; the answer brings the id, the
-  secret of later heartbeats and the ``o2r`` channel, once.
+- A registration goes with the orchestrator's secret; the answer brings the secret of later heartbeats and the
+  ``o2r`` channel, once, and an id, where the runner didn't choose one.
 - A heartbeat replaces every field, so each carries all of them.
 - 401 and 404 mean that the orchestrator has forgotten us (it restarted, or 20 s passed without a heartbeat).
-  The old id answers 401 and then 404 for some 25 s, so the next registration asks for a new one.
-- A 401 to a registration means that the secret is wrong; a 400 that a field is.
+- A 401 to a registration means that the secret is wrong (``invalid registration authorization``), or that the
+  chosen id is taken (``invalid heartbeat authorization``): by another runner, or by this one's life before.
+  What nobody keeps alive is found to be dead after 20 s (then it is a 404, ``runner not found``) and removed
+  up to 5 s later, which gives its id free. A 400 means that a field is wrong.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,8 +29,11 @@ __all__ = ["Description", "Heartbeats", "Request", "Step", "go_duration"]
 
 _RETRY_MIN, _RETRY_MAX = 0.25, 5.0  # seconds between tries while the orchestrator is down
 _REFUSED = 30.0  # seconds between tries while it refuses us: a mended configuration is found by itself
+_TAKEN = 2.5  # seconds between tries while the chosen id is taken
+_TAKEN_MAX = 40.0  # seconds after which it isn't by a dead runner: those are removed within 25
 _FORGOTTEN = 0.5  # seconds within which a forgotten runner registers again, spread over the runners
 _METADATA_LIMIT = 1024  # bytes
+_OLD_LIFE = ((401, "invalid heartbeat authorization"), (404, "runner not found"))
 
 Mode = Literal["single-shot", "persistent"]
 
@@ -47,6 +53,7 @@ class Description:
         version: The runner's version.
         label: The operator's own name for this runner.
         gpu: ``{"id", "name", "vram_mb"}``.
+        runner_id: The id to register under; the orchestrator chooses one when None.
     """
 
     app: str
@@ -59,6 +66,7 @@ class Description:
     version: str | None = None
     label: str | None = None
     gpu: dict[str, Any] | None = None
+    runner_id: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.metadata.encode()) > _METADATA_LIMIT:
@@ -67,11 +75,15 @@ class Description:
             )
         if self.price < 0:
             raise ConfigurationError(f"price={self.price}: a price is 0 or more US dollars.")
+        if self.runner_id is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.runner_id):
+            raise ConfigurationError(
+                f"runner_id={self.runner_id!r}: an id has 1 to 64 letters, digits, hyphens and underscores."
+            )
 
     def body(self, runner_id: str | None, session_ids: Iterable[str]) -> dict[str, Any]:
-        """The body of a heartbeat."""
+        """The body of a heartbeat; `runner_id` is what the orchestrator calls this runner, if it knows it."""
         optional = {
-            "runner_id": runner_id,
+            "runner_id": runner_id or self.runner_id,
             "label": self.label,
             "version": self.version,
             "metadata": self.metadata,
@@ -106,6 +118,7 @@ class Step:
         session_ids: The sessions that the orchestrator knows; None when it didn't say.
         o2r: The URL of a new channel of the orchestrator's messages, of a new registration.
         lost: Whether the orchestrator has forgotten us, and with us every session.
+        firm: Whether nothing shortens the delay: it is a pause between tries.
         warning: What to log, once per change.
     """
 
@@ -113,6 +126,7 @@ class Step:
     session_ids: frozenset[str] | None = None
     o2r: str | None = None
     lost: bool = False
+    firm: bool = False
     warning: str | None = None
 
 
@@ -124,6 +138,7 @@ class Heartbeats:
         secret: The secret that it registers runners with.
         description: What it is told.
         uniform: The random choice between two numbers, for tests.
+        clock: The time in seconds, for tests.
     """
 
     def __init__(
@@ -133,9 +148,12 @@ class Heartbeats:
         description: Description,
         *,
         uniform: Callable[[float, float], float] = random.uniform,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.orchestrator: str = orchestrator.rstrip("/")
         self.description = description
+        self._taken_since: float | None = None
+        self._clock = clock
         self.runner_id: str | None = None
         self.refusal: RegistrationError | None = None
         self._secret = secret
@@ -176,14 +194,17 @@ class Heartbeats:
                 return Step(self._uniform(0, _FORGOTTEN), lost=True)
             return self.failed()
         if status in (400, 401, 403, 404):
-            return self._refused(status, _message(body))
+            message = _message(body)
+            if self.description.runner_id is not None and (status, message) in _OLD_LIFE:
+                return self._taken(status)
+            return self._refused(status, message)
         return self.failed()
 
     def failed(self) -> Step:
         """Take it that there was no answer, or one that says nothing: the orchestrator is down."""
         self._failures += 1
         delay = min(_RETRY_MAX, _RETRY_MIN * 2.0 ** min(self._failures - 1, 10))
-        return Step(delay * self._uniform(0.75, 1.25))
+        return Step(delay * self._uniform(0.75, 1.25), firm=True)
 
     def _accepted(self, body: bytes) -> Step:
         answer = _json_object(body)
@@ -200,11 +221,23 @@ class Heartbeats:
             o2r = channel.get("url") if isinstance(channel, dict) else None
         self.runner_id = runner_id
         self.refusal = None
+        self._taken_since = None
         self._failures = 0
         self._interval = min(go_duration(answer.get("heartbeat_interval")) or 5.0, 60.0)
         known = answer.get("session_ids")
         sessions = frozenset(str(item) for item in known) if isinstance(known, list) else None
         return Step(self._interval, session_ids=sessions, o2r=o2r)
+
+    def _taken(self, status: int) -> Step:
+        now = self._clock()
+        since = self._taken_since = now if self._taken_since is None else self._taken_since
+        if now - since < _TAKEN_MAX:
+            return Step(_TAKEN * self._uniform(0.8, 1.2), firm=True)
+        return self._refuse(
+            status,
+            f"Another runner is registered at the orchestrator as {self.description.runner_id!r}.",
+            "Give each runner a runner_id of its own, or leave it out: the orchestrator chooses one then.",
+        )
 
     def _refused(self, status: int, message: str) -> Step:
         if status == 404:
@@ -219,10 +252,14 @@ class Heartbeats:
                 f"The orchestrator refuses the secret ({message or status}).",
                 "Give the value of its -orchSecret as secret= or LIVEPEER_ORCH_SECRET.",
             )
-        first = self.refusal is None or self.refusal.status != status
+        return self._refuse(status, text, hint)
+
+    def _refuse(self, status: int, text: str, hint: str | None) -> Step:
+        first = self.refusal is None or self.refusal.message != text
         self.refusal = RegistrationError(text, status=status, orchestrator=self.orchestrator, hint=hint)
         delay = _REFUSED * self._uniform(0.8, 1.2)
-        return Step(delay, warning=f"{self.refusal} Trying again every {_REFUSED:.0f} s." if first else None)
+        warning = f"{self.refusal} Trying again every {_REFUSED:.0f} s." if first else None
+        return Step(delay, firm=True, warning=warning)
 
 
 def go_duration(text: object) -> float | None:

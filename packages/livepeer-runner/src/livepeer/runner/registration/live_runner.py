@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ __all__ = ["LiveRunnerRegistration"]
 _logger = logging.getLogger("livepeer.runner")
 
 _TIMEOUT = 10.0  # seconds for one answer
-_AGAIN, _AGAIN_MAX = 1.0, 5.0  # seconds before the orchestrator's messages are asked for again
+_AGAIN, _AGAIN_MAX = 1.0, 10.0  # seconds before the orchestrator's messages are asked for again
+_SPREAD = 0.25  # seconds within which all runners ask an orchestrator why its messages ended
 
 
 class LiveRunnerRegistration:
@@ -91,6 +93,7 @@ class LiveRunnerRegistration:
             return
         while True:
             asked_at = time.monotonic()
+            self._hurry.clear()
             try:
                 step = self._machine.answered(*await self._post(self._machine.request(self._host.sessions)))
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -102,9 +105,11 @@ class LiveRunnerRegistration:
                 )
                 step = self._machine.failed()
             await self._apply(step, asked_at)
+            if step.firm:
+                await asyncio.sleep(step.delay)
+                continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), step.delay)
-            self._hurry.clear()
 
     async def _apply(self, step: Step, asked_at: float) -> None:
         if step.warning:
@@ -149,8 +154,9 @@ class LiveRunnerRegistration:
                 _logger.debug("The orchestrator's messages broke off: %r", error)
             finally:
                 await reader.aclose()
+            await asyncio.sleep(random.uniform(0, _SPREAD))
             self._hurry.set()
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
             start, pause = -2, min(2 * pause, _AGAIN_MAX)
 
     async def _end_o2r(self) -> None:
