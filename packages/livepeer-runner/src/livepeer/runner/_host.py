@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from livepeer.trickle.transport import TLSPolicy, Transport
 
@@ -15,22 +14,20 @@ from ._version import __version__
 from ._workers import Lease, Slots, Worker
 from .errors import ConfigurationError, LivepeerError, Unavailable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Health", "Host", "Stream"]
+__all__ = ["Contract", "Health", "Host", "Stream"]
 
 _logger = logging.getLogger("livepeer.runner")
 
 _PATIENCE = 1.0  # seconds to wait for a place: whoever had it may be ending
 
+Contract = Literal["live-runner", "byoc", "lv2v"]
 Health = Literal["LOADING", "OK", "ERROR", "IDLE"]
 
 
 class Stream(Protocol):
     """A live session, as the host and the registration see it."""
 
-    contract: str
+    contract: Contract
     session_id: str
     began_at: float
 
@@ -62,23 +59,21 @@ class Host:
         if self.capacity < 1:
             raise ConfigurationError(f"capacity={self.capacity}: a runner takes at least one call at a time.")
         self.slots: Slots = Slots(self.capacity, self.name)
-        self.streams: dict[str, Stream] = {}
+        self.streams: dict[tuple[Contract, str], Stream] = {}
         self.refusals: dict[str, LivepeerError] = {}
         self.stopping: bool = False
         self.ready: asyncio.Event = asyncio.Event()
         self.failure: BaseException | None = None
-        self.on_stop: list[Callable[[], Awaitable[None]]] = []
         self.tls: TLSPolicy = TLSPolicy()
         self.orchestrator: str | None = None
+        self.gpu: dict[str, Any] | None = None
         self._transport: Transport | None = None
         self._setup: asyncio.Task[None] | None = None
 
     @property
     def sessions(self) -> dict[str, Stream]:
         """The live sessions of live runners, by the session's id; the other contracts have streams too."""
-        return {
-            stream.session_id: stream for stream in self.streams.values() if stream.contract == "live-runner"
-        }
+        return {id: stream for (contract, id), stream in self.streams.items() if contract == "live-runner"}
 
     @property
     def refusal(self) -> LivepeerError | None:
@@ -175,8 +170,6 @@ class Host:
         if self._setup is not None:
             self._setup.cancel()
             await asyncio.wait({self._setup})
-        for close in self.on_stop:
-            await close()
         self.slots.close()
         if self._transport is not None:
             await self._transport.aclose()

@@ -25,16 +25,23 @@ _logger = logging.getLogger("livepeer.runner")
 
 _LIMIT = 1000  # messages that wait; more, and the oldest are dropped and counted
 _PACE = 0.05  # seconds between the beginnings of two segments
-_KEEP_ALIVE = 60.0  # seconds of silence; the server sweeps a channel after 300
 KEEP_ALIVE = b'{"keep":"alive"}'
 
 
 class Outbox:
-    """The messages of one channel, in order."""
+    """The messages of one channel, in order.
 
-    def __init__(self, url: str, transport: Transport) -> None:
+    Args:
+        url: The channel.
+        transport: What reaches it.
+        heartbeat: After how many seconds of silence ``{"keep": "alive"}`` is written; the server sweeps a
+            channel after 300.
+    """
+
+    def __init__(self, url: str, transport: Transport, *, heartbeat: float) -> None:
         self._url = url
         self._transport = transport
+        self._heartbeat = heartbeat
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._waiting: collections.deque[bytes] = collections.deque()
@@ -86,7 +93,7 @@ class Outbox:
         try:
             while True:
                 try:
-                    await asyncio.wait_for(self._arrived.wait(), _KEEP_ALIVE)
+                    await asyncio.wait_for(self._arrived.wait(), self._heartbeat)
                 except TimeoutError:
                     await publisher.write(KEEP_ALIVE)
                     continue

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from livepeer.trickle.errors import LivepeerError, MediaError, TrickleError
 
@@ -42,7 +42,8 @@ class Pump:
     Args:
         pipeline: The session's pipeline.
         source: The URL of the input's channel.
-        sink: The URL of the output's, which is written from its first segment on.
+        sink: The URL of the output's, which is written from its first segment on; None when nobody wants
+            the output.
         transport: What reaches them.
         worker: The session's thread, made at first use.
         reports: Told what goes wrong.
@@ -55,7 +56,7 @@ class Pump:
         self,
         pipeline: LivePipeline,
         source: str,
-        sink: str,
+        sink: str | None,
         *,
         transport: Transport,
         worker: Callable[[], Worker],
@@ -67,8 +68,10 @@ class Pump:
         """When something was last done."""
         self._pipeline = pipeline
         self._source = MediaOutput(source, transport=transport)
-        self._publisher = partial(publisher, pipeline, sink, transport=transport)
-        self._sink = self._publisher(start=0)
+        self._publisher: Callable[..., _Sink] = (
+            partial(publisher, pipeline, sink, transport=transport) if sink else _Nowhere
+        )
+        self._sink: _Sink = self._publisher(start=0)
         self._writing = asyncio.Lock()
         self._written: dict[str, float] = {}  # the last time of each kind
         self._worker = worker
@@ -214,6 +217,32 @@ class Pump:
                     yield item
             except LivepeerError as error:
                 self._input_error = self._input_error or error
+
+
+class _Sink(Protocol):
+    """Where the output goes: a `MediaPublish`, or nowhere."""
+
+    async def write_packet(self, packet: Any) -> None: ...
+
+    async def write_frame(self, frame: Any, *, timestamp: float | None = None) -> None: ...
+
+    async def close(self, *, delete: bool = True) -> None: ...
+
+    async def abort(self) -> None: ...
+
+
+class _Nowhere:
+    """An output that nobody asked for: the author's code runs for its events and its data."""
+
+    def __init__(self, *, start: int | None = None) -> None: ...
+
+    async def write_packet(self, packet: Any) -> None: ...
+
+    async def write_frame(self, frame: Any, *, timestamp: float | None = None) -> None: ...
+
+    async def close(self, *, delete: bool = True) -> None: ...
+
+    async def abort(self) -> None: ...
 
 
 async def _all(*parts: Awaitable[None]) -> None:

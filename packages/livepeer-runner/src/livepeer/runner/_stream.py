@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from livepeer.trickle.errors import ConfigurationError, LivepeerError, TrickleError
 
 from ._calls import as_http_error
+from ._host import Contract
 from ._outbox import Outbox
 from ._pump import Pump
 from ._reports import Reports
@@ -28,7 +29,7 @@ from .live_pipeline import LivePipeline
 if TYPE_CHECKING:
     from livepeer.trickle import Transport
 
-__all__ = ["ChannelURLs", "LiveStream"]
+__all__ = ["ChannelURLs", "Contract", "LiveStream"]
 
 _logger = logging.getLogger("livepeer.runner")
 
@@ -58,9 +59,10 @@ class LiveStream:
         urls: Its channels.
         transport: What reaches them.
         place: Its place and thread, given back at its end.
-        contract: How it was started: ``"live-runner"``, ``"byoc"`` or ``"lv2v"``.
+        contract: How it was started.
         session_id: Who it is to the orchestrator.
         idle_timeout: After how many seconds without input it ends; None is never.
+        heartbeat: After how many seconds without an event one says that it lives.
         on_end: Awaited at the very end; tells the orchestrator.
     """
 
@@ -71,9 +73,10 @@ class LiveStream:
         *,
         transport: Transport,
         place: Lease,
-        contract: str,
+        contract: Contract,
         session_id: str,
         idle_timeout: float | None,
+        heartbeat: float,
         on_end: Callable[[], Awaitable[None]],
     ) -> None:
         self.contract = contract
@@ -87,8 +90,8 @@ class LiveStream:
         self._place = place
         self._idle_timeout = idle_timeout
         self._on_end = on_end
-        self._events = Outbox(urls.events, transport) if urls.events else None
-        self._data = Outbox(urls.data, transport) if urls.data else None
+        self._events = Outbox(urls.events, transport, heartbeat=heartbeat) if urls.events else None
+        self._data = Outbox(urls.data, transport, heartbeat=60.0) if urls.data else None
         self._asked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
@@ -101,7 +104,7 @@ class LiveStream:
         where = "on_stream_start"
         try:
             await self._hook(self.pipeline.on_stream_start, self.pipeline.start_params(params))
-            if self._urls.media_in and self._urls.media_out:
+            if self._urls.media_in:
                 where = "encoder"
                 self._pump = Pump(
                     self.pipeline,
@@ -123,7 +126,8 @@ class LiveStream:
         """End the stream and wait until it has ended.
 
         ``"released"`` means that its channels are gone already; other reasons let the frames that were
-        read come out, and reach the client as the event ``{"type": "ended", "reason": …}``.
+        read come out, and reach the client as the event ``{"type": "ended", "reason": …}``, but for
+        ``"stopped"``, which is the client's own.
         """
         if not self._asked.done():
             self._asked.set_result(reason)
@@ -132,6 +136,16 @@ class LiveStream:
         if self._task is not None:
             await asyncio.wait({self._task})
 
+    async def update(self, params: Any) -> None:
+        """Give the author's code parameters; raises `HTTPError` when it refuses or fails."""
+        if self.reason is not None:
+            raise HTTPError(409, f"Stream {self.session_id} is ending.")
+        self._active_at = time.monotonic()
+        try:
+            await self._hook(self.pipeline.on_params_update, self.pipeline.update_params(params))
+        except Exception as error:
+            raise as_http_error(error, f"{type(self.pipeline).__name__}.on_params_update") from error
+
     def emit_event(self, data: Any) -> None:
         """See `LivePipeline.emit_event`."""
         if self._events is not None:
@@ -139,11 +153,12 @@ class LiveStream:
 
     def emit_data(self, data: Any) -> None:
         """See `LivePipeline.emit_data`."""
-        if self._data is None:
+        if self._data is not None:
+            self._data.put(data)
+        elif not self.pipeline.has_data():
             raise ConfigurationError(
                 f"{type(self.pipeline).__name__} has no data channel. Set data = True on the class."
             )
-        self._data.put(data)
 
     async def _run(self) -> None:
         work = [asyncio.create_task(self._read_control())]
@@ -191,7 +206,7 @@ class LiveStream:
             await asyncio.wait_for(self._hook(pipeline.on_stream_stop), _HOOK)
         except Exception as error:
             self._reports.error(error, f"{type(pipeline).__name__}.on_stream_stop")
-        if reached and self.reason != "input ended":
+        if reached and self.reason not in ("input ended", "stopped"):
             self.emit_event({"type": "ended", "reason": self.reason})
         await self._close_channels(delete=reached, linger=reached)
 
@@ -225,6 +240,8 @@ class LiveStream:
                     await self._hook(self.pipeline.on_params_update, self.pipeline.update_params(message))
                 except Exception as error:
                     self._reports.error(error, f"{type(self.pipeline).__name__}.on_params_update")
+            if self._pump is None and self.contract != "live-runner" and not self._asked.done():
+                self._asked.set_result("released")  # nothing else would tell us that it was stopped
         except TrickleError:
             _logger.debug("The control channel of session %s ended", self.session_id, exc_info=True)
         finally:

@@ -4,9 +4,15 @@
 |---|---|
 | ``POST /run``, ``POST /{name}`` | a call of a `Pipeline` |
 | ``POST /live`` | the start of a stream of a `LivePipeline`, inside a session of an orchestrator |
-| ``GET /health`` | ``{"status": "LOADING" or "OK" or "ERROR" or "IDLE", …}``; 503 when LOADING or ERROR |
+| ``POST /stream/start``, ``POST /stream/params``, ``POST /stream/stop`` | a BYOC stream of a `LivePipeline` |
+| ``POST /live-video-to-video`` | the start of a stream, by an orchestrator's AI worker |
+| ``GET /hardware/info``, ``GET /version`` | what an AI worker asks of a `LivePipeline` |
+| ``GET /health``, ``POST /health`` | ``{"status": "LOADING" or "OK" or "ERROR" or "IDLE", …}``; see below |
 | ``GET /schema``, ``POST /schema`` | what it takes and gives, as JSON Schema |
 | ``GET /openapi.json``, ``GET /docs`` | the same for tools and for people |
+
+``/health`` is 503 when the status is ERROR; when it is LOADING, 503 for a `Pipeline` and 200 for a
+`LivePipeline`, because an AI worker that polls it takes other answers for a container that doesn't start.
 
 Every error is ``{"error": {"type", "message", "status", "fields"?}}``.
 """
@@ -81,29 +87,25 @@ def app_of(host: Host, *, idle_timeout: float | None = 60.0) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_exception)
     document = describe(pipeline, host.name)
 
+    live = isinstance(pipeline, LivePipeline)
+
     async def health() -> Response:
         """Whether this runner can take calls."""
         content = host.health()
-        return JSONResponse(content, status_code=503 if content["status"] in ("LOADING", "ERROR") else 200)
+        # An AI worker reads the status in the body, and gives up on a container that never answers 200.
+        unfit = ("ERROR",) if live else ("LOADING", "ERROR")
+        return JSONResponse(content, status_code=503 if content["status"] in unfit else 200)
 
     async def schema() -> Response:
         """What this capability takes and gives, as JSON Schema."""
         return JSONResponse(document)
 
-    app.add_api_route("/health", health, methods=["GET"], **_NO_MODEL)
-    app.add_api_route("/schema", schema, methods=["GET"], operation_id="schema", **_NO_MODEL)
-    app.add_api_route("/schema", schema, methods=["POST"], operation_id="schema_post", **_NO_MODEL)
+    for path, answer_of in (("/health", health), ("/schema", schema)):  # BYOC has only POST
+        name = path.strip("/")
+        app.add_api_route(path, answer_of, methods=["GET"], operation_id=name, **_NO_MODEL)
+        app.add_api_route(path, answer_of, methods=["POST"], operation_id=f"{name}_post", **_NO_MODEL)
     if isinstance(pipeline, LivePipeline):
-        from .contracts.live_runner import LiveRunnerContract
-
-        contract = LiveRunnerContract(host, pipeline, idle_timeout=idle_timeout)
-        host.on_stop.append(contract.aclose)
-
-        async def live(request: Request) -> Response:
-            """Start a stream in the session that this request came through."""
-            return await contract.start(request)
-
-        app.add_api_route("/live", live, methods=["POST"], openapi_extra=_operation(document), **_NO_MODEL)
+        _add_live(app, host, pipeline, idle_timeout, document)
     elif isinstance(pipeline, Pipeline):
 
         async def run(request: Request) -> Response:
@@ -121,6 +123,57 @@ def app_of(host: Host, *, idle_timeout: float | None = 60.0) -> FastAPI:
             )
     app.openapi = _openapi_with(app.openapi, document)  # type: ignore[method-assign]
     return app
+
+
+def _add_live(
+    app: FastAPI, host: Host, pipeline: LivePipeline, idle_timeout: float | None, document: dict[str, Any]
+) -> None:
+    """The ways in which callers start streams; who calls chooses."""
+    from .contracts.byoc import ByocContract
+    from .contracts.live_runner import LiveRunnerContract
+    from .contracts.lv2v import LV2VContract
+    from .contracts.streams import check_media
+
+    check_media(pipeline)
+    sessions = LiveRunnerContract(host, pipeline, idle_timeout=idle_timeout)
+    streams = ByocContract(host, pipeline, idle_timeout=idle_timeout)
+    container = LV2VContract(host, pipeline, idle_timeout=idle_timeout)
+
+    async def live(request: Request) -> Response:
+        """Start a stream in the session that this request came through."""
+        return await sessions.start(request)
+
+    async def stream_start(request: Request) -> Response:
+        """Start a BYOC stream, as an orchestrator does."""
+        return await streams.start(request)
+
+    async def stream_params(request: Request) -> Response:
+        """Change the parameters of a BYOC stream."""
+        return await streams.update(request)
+
+    async def stream_stop(request: Request) -> Response:
+        """End a BYOC stream."""
+        return await streams.stop(request)
+
+    async def live_video_to_video(request: Request) -> Response:
+        """Start a stream, as an orchestrator's AI worker does."""
+        return await container.start(request)
+
+    async def hardware() -> Response:
+        """The GPU, as an AI worker asks for it."""
+        return JSONResponse(container.hardware())
+
+    async def version() -> Response:
+        """The version, as an AI worker asks for it."""
+        return JSONResponse(container.version())
+
+    app.add_api_route("/live", live, methods=["POST"], openapi_extra=_operation(document), **_NO_MODEL)
+    app.add_api_route("/stream/start", stream_start, methods=["POST"], **_NO_MODEL)
+    app.add_api_route("/stream/params", stream_params, methods=["POST"], **_NO_MODEL)
+    app.add_api_route("/stream/stop", stream_stop, methods=["POST"], **_NO_MODEL)
+    app.add_api_route("/live-video-to-video", live_video_to_video, methods=["POST"], **_NO_MODEL)
+    app.add_api_route("/hardware/info", hardware, methods=["GET"], **_NO_MODEL)
+    app.add_api_route("/version", version, methods=["GET"], **_NO_MODEL)
 
 
 def describe(pipeline: Definition, name: str) -> dict[str, Any]:

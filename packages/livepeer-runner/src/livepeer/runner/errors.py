@@ -49,6 +49,12 @@ class HTTPError(LivepeerError):
         self.fields = fields
         self.headers: dict[str, str] = dict(headers or {})
 
+    def instead_of(self, status: int, other: int) -> HTTPError:
+        """This error, under another status where it has the one that can't be sent."""
+        if self.status != status:
+            return self
+        return HTTPError(other, self.message, fields=self.fields, headers=self.headers)
+
     def body(self) -> dict[str, Any]:
         """The JSON body of the answer: ``{"error": {"type", "message", "status", "fields"?}}``."""
         error: dict[str, Any] = {"type": type(self).__name__, "message": self.message, "status": self.status}

@@ -106,6 +106,7 @@ async def running(
     tls = options.get("tls", "pin")
     host.tls = tls if isinstance(tls, TLSPolicy) else TLSPolicy(tls)
     host.orchestrator = where[0] if where else None
+    host.gpu = options.get("gpu")
     app = app_of(host, idle_timeout=options.get("idle_timeout", 60.0))
     listener = _listen(options.get("host", "127.0.0.1"), options.get("port", 0))
     try:

@@ -14,16 +14,15 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from yarl import URL
 
-from .._output import publisher
-from .._parameters import validation_error
-from .._stream import ChannelURLs, LiveStream
+from .._stream import ChannelURLs, Contract
 from ..errors import HTTPError
 from ..live_pipeline import LivePipeline
+from .streams import LiveContract, parsed
 
 if TYPE_CHECKING:
     from .._host import Host
@@ -46,97 +45,41 @@ class LiveRequest(BaseModel):
     stream_id: str | None = None
 
 
-class LiveRunnerContract:
-    """The live-runner sessions of one host.
+class LiveRunnerContract(LiveContract):
+    """The live-runner sessions of one host."""
 
-    Args:
-        host: The host of the pipeline.
-        pipeline: The pipeline.
-        idle_timeout: After how many seconds without input a stream is ended; None is never. An orchestrator
-            without payments never ends a session by itself, so a crashed client would hold its place.
-
-    Raises:
-        ConfigurationError: The pipeline takes media, and the extra ``media`` is missing, or the encoder that
-            its class names.
-    """
-
-    def __init__(self, host: Host, pipeline: LivePipeline, *, idle_timeout: float | None) -> None:
-        self._host = host
-        self._pipeline = pipeline
-        self._idle_timeout = idle_timeout
-        self._starting: set[str] = set()
-        if pipeline.has_media():
-            # What would be wrong in every session is told here, and the first needn't wait for PyAV to load.
-            from livepeer.trickle.media import MediaOutput  # noqa: F401
-
-            publisher(pipeline, "http://127.0.0.1/none")
+    contract: ClassVar[Contract] = "live-runner"
+    heartbeat: ClassVar[float] = 60.0  # no gateway watches; the server sweeps a channel after 300 s
 
     async def start(self, request: Request) -> Response:
         """Answer ``POST /live``; raises `HTTPError`."""
         try:
-            body = await request.body()
+            asked = await parsed(LiveRequest, request)
         except ClientDisconnect:
             return Response(status_code=499)
-        try:
-            asked = LiveRequest.model_validate_json(body.strip() or b"{}")
-        except ValidationError as error:
-            raise validation_error(error) from None
-        self._pipeline.start_params(asked.params or {})  # before anything is made for it
         session = _Session.of(request, self._host)
-        if session.id in self._host.streams or session.id in self._starting:
-            raise HTTPError(409, f"Session {session.id} has a stream already; open a session for each.")
-        self._starting.add(session.id)
-        try:
-            place = await self._host.lease()
-        except BaseException:
-            self._starting.discard(session.id)
-            raise
-        try:
-            channels = await session.create_channels(_wanted(self._pipeline))
-        except BaseException:
-            place.close()
-            raise
-        finally:
-            self._starting.discard(session.id)
-        stream = LiveStream(
-            self._pipeline,
-            ChannelURLs(
-                media_in=_inner(channels, "in"),
-                media_out=_inner(channels, "out"),
-                control=_inner(channels, "control"),
-                events=_inner(channels, "events"),
-                data=_inner(channels, "data"),
-            ),
-            transport=self._host.transport,
-            place=place,
-            contract="live-runner",
-            session_id=session.id,
-            idle_timeout=self._idle_timeout,
-            on_end=lambda: self._ended(session),
-        )
-        self._host.streams[session.id] = stream
-        try:
-            await stream.start(asked.params or {})
-        except BaseException:
-            await self._ended(session)  # its channels are over, so another try needs another session
-            raise
+        made: dict[str, dict[str, Any]] = {}
+
+        async def channels() -> ChannelURLs:
+            made.update(await session.create_channels(_wanted(self._pipeline)))
+            return ChannelURLs(
+                media_in=_inner(made, "in"),
+                media_out=_inner(made, "out"),
+                control=_inner(made, "control"),
+                events=_inner(made, "events"),
+                data=_inner(made, "data"),
+            )
+
+        await self.begin(session.id, asked.params or {}, channels, on_end=session.stop)
         answer = {
             "manifest_id": session.id,
-            "publish_url": _outer(channels, "in"),
-            "subscribe_url": _outer(channels, "out"),
-            "control_url": _outer(channels, "control"),
-            "events_url": _outer(channels, "events"),
-            "data_url": _outer(channels, "data"),
+            "publish_url": _outer(made, "in"),
+            "subscribe_url": _outer(made, "out"),
+            "control_url": _outer(made, "control"),
+            "events_url": _outer(made, "events"),
+            "data_url": _outer(made, "data"),
         }
         return JSONResponse({key: value for key, value in answer.items() if value})
-
-    async def aclose(self) -> None:
-        """End every stream."""
-        await asyncio.gather(*(stream.end("shutdown") for stream in list(self._host.streams.values())))
-
-    async def _ended(self, session: _Session) -> None:
-        self._host.streams.pop(session.id, None)
-        await session.stop()
 
 
 def _wanted(pipeline: LivePipeline) -> dict[str, str]:
