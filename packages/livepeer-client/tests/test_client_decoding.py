@@ -173,7 +173,7 @@ def test_a_long_line_is_not_searched_again_and_again() -> None:
 
 @pytest.mark.parametrize("content_type", [SSE, NDJSON])
 def test_a_stream_without_line_ends_is_refused(content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livepeer.client.events._MAX_EVENT", 1000)
+    monkeypatch.setattr("livepeer.client.events.MAX_EVENT", 1000)
     decoder = decoder_for(content_type)
     for _ in range(10):
         decoder.feed(b"x" * 100)
@@ -182,7 +182,7 @@ def test_a_stream_without_line_ends_is_refused(content_type: str, monkeypatch: p
 
 
 def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("livepeer.client.events._MAX_EVENT", 1000)
+    monkeypatch.setattr("livepeer.client.events.MAX_EVENT", 1000)
     decoder = decoder_for(SSE)
     for _ in range(100):
         decoder.feed(b"data: xxxxxxxxxx\n")

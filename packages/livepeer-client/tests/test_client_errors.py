@@ -246,7 +246,6 @@ def test_a_connection_that_is_never_made(orch: Any, make_verbs: Any, raw_server:
     ("status", "body", "says"),
     [
         (404, "404 page not found", "404"),
-        (404, "live runners are not supported", "switched off"),
         (500, "", "answered 500"),
         (200, "<html>", "not a list in JSON"),
         (200, "{}", "not a list in JSON"),
@@ -264,6 +263,15 @@ def test_not_an_orchestrator(orch: Any, verbs: Any, status: int, body: str, says
         verbs.run("echo")
     with pytest.raises(NoOrchestratorError, match=says):
         verbs.capabilities()
+
+
+def test_an_orchestrator_without_live_runners_and_without_byoc(orch: Any, verbs: Any) -> None:
+    async def off(_orch: Any, _request: web.Request) -> web.Response:
+        return web.Response(status=404, text="live runners are not supported\n")
+
+    orch.discovery = off
+    with pytest.raises(CapabilityNotFound, match="switched off"):
+        verbs.run("echo")
 
 
 @pytest.mark.parametrize(

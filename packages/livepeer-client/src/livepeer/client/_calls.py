@@ -1,29 +1,23 @@
-"""From a verb's arguments to a result: resolve a candidate, go its route, decode what comes."""
+"""From a verb's arguments to a result: send what is asked, decode what comes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from ._http import Pool, running_loop, translated
-from .catalogue import Capability, Runner, merge
+from .catalogue import Capability, merge
 from .config import Config
-from .discovery import Discovery, Listing
-from .errors import DeadlineExceeded, IdleTimeout, LivepeerError, NoOrchestratorError, Rejection
-from .events import SSEDecoder, StreamEvent
+from .errors import DeadlineExceeded, IdleTimeout, LivepeerError, NoOrchestratorError
+from .events import StreamEvent
+from .resolution import Resolver
 from .results import Response, decode
-from .routes import Answer, Call, LiveCall, Route, Started
-from .routes._verdict import unknown_runner
-from .routes.live_runner import LiveRunnerRoute
-from .selection import Verb, check_names, choose, not_found
+from .routes import Answer, Call, LiveCall, Started
 from .stream import until_error
 
 __all__ = ["Calls", "request_id"]
-
-T = TypeVar("T")
 
 
 def request_id() -> str:
@@ -35,9 +29,7 @@ class Calls:
     """What the verbs of a gateway do; asynchronous, on whichever loop they are called."""
 
     def __init__(self, config: Config, pool: Pool) -> None:
-        self._config = config
-        self._pool = pool
-        self._discovery = Discovery(config, pool)
+        self._resolver = Resolver(config, pool)
 
     async def call(self, call: Call, model: str | None) -> Response:
         """Make a request and read its answer to the end."""
@@ -59,17 +51,17 @@ class Calls:
 
     async def open_stream(self, call: Call, model: str | None) -> Answer:
         """Make a request and return when the head of its answer is there."""
-        return await self._with_route(call.capability, model, "call", lambda route: route.open(call))
+        return await self._resolver.go(call.capability, model, "call", lambda route: route.open(call))
 
     async def open_live(self, call: LiveCall) -> Started:
         """Start a live session."""
-        return await self._with_route(
+        return await self._resolver.go(
             call.capability, call.model, "live", lambda route: route.open_live(call)
         )
 
     async def capabilities(self) -> list[Capability]:
         """Everything that the configured places list."""
-        listing, _ = await self._discovery.listing(fresh=True)
+        listing, _ = await self._resolver.discovery.listing(fresh=True)
         if listing.reached == 0:
             raise NoOrchestratorError(
                 "No orchestrator could be asked for its capabilities.",
@@ -107,7 +99,7 @@ class Calls:
         response = answer.response
         idle = call.timeout.idle
         events: list[StreamEvent] = []
-        decoder = SSEDecoder() if response.content_type == "text/event-stream" else None
+        decoder = answer.decoder() if response.content_type == "text/event-stream" else None
         body = bytearray()
         while True:
             try:
@@ -124,7 +116,9 @@ class Calls:
             if decoder is None:
                 body += chunk
             else:
-                found, failure = until_error(decoder.feed(chunk), call.capability, answer.orchestrator)
+                found = decoder.feed(chunk) if chunk else decoder.finish()
+                found, failure = until_error(found, call.capability, answer.orchestrator)
+                failure = failure or decoder.failure
                 if failure is not None:
                     raise failure
                 events += found
@@ -133,35 +127,3 @@ class Calls:
         if decoder is not None:
             return events
         return decode(bytes(body), response.content_type, response.charset)
-
-    async def _with_route(
-        self, capability: str, model: str | None, verb: Verb, go: Callable[[Route], Awaitable[T]]
-    ) -> T:
-        """Choose a candidate and go its route; once more when an old listing led to a runner that is gone."""
-        runner, asked_now = await self._resolve(capability, model, verb, fresh=False)
-        try:
-            return await go(LiveRunnerRoute(runner, self._pool))
-        except LivepeerError as error:
-            if asked_now or not unknown_runner(error):
-                raise
-        runner, _ = await self._resolve(capability, model, verb, fresh=True)
-        return await go(LiveRunnerRoute(runner, self._pool))
-
-    async def _resolve(
-        self, capability: str, model: str | None, verb: Verb, *, fresh: bool
-    ) -> tuple[Runner, bool]:
-        """A runner for a call, and whether the listing was asked for just now."""
-        check_names(capability, model)
-        listing, asked_now = await self._discovery.listing(fresh=fresh)
-        runner, rejections = self._choose(listing, capability, model, verb)
-        if runner is None and not asked_now:
-            listing, asked_now = await self._discovery.listing(fresh=True)
-            runner, rejections = self._choose(listing, capability, model, verb)
-        if runner is None:
-            raise not_found(listing, capability, model, rejections)
-        return runner, asked_now
-
-    def _choose(
-        self, listing: Listing, capability: str, model: str | None, verb: Verb
-    ) -> tuple[Runner | None, tuple[Rejection, ...]]:
-        return choose(listing, capability, model, verb, preference=self._config.orchestrators)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import time
@@ -32,11 +33,13 @@ class Listing:
         runners: Every entry that can be used.
         rejections: Every place and entry that can't, with the reason.
         reached: How many places answered.
+        orchestrators: Every orchestrator that may be asked, for what it doesn't list, too.
     """
 
     runners: tuple[Runner, ...]
     rejections: tuple[Rejection, ...]
     reached: int
+    orchestrators: tuple[str, ...] = ()
 
 
 class Discovery:
@@ -75,6 +78,7 @@ class Discovery:
             runners=tuple(runner for one in listings for runner in one.runners),
             rejections=tuple(rejection for one in listings for rejection in one.rejections),
             reached=sum(one.reached for one in listings),
+            orchestrators=tuple(dict.fromkeys(url for one in listings for url in one.orchestrators)),
         )
         if listing.reached:
             self._listing, self._read_at = listing, time.monotonic()
@@ -97,8 +101,15 @@ class Discovery:
             return Listing((), (Rejection(redact(place), error.message, error.hint),), 0)
         if status != 200:
             text = body[:200].decode("utf-8", "replace").strip()
-            return Listing((), (Rejection(redact(place), *_refusal(status, text)),), 0)
-        return parse_listing(body, place)
+            rejection = Rejection(redact(place), *_refusal(status, text))
+            # An orchestrator without live runners, or of a time before them, may have all the rest.
+            others = (place,) if is_orchestrator and status == 404 else ()
+            return Listing((), (rejection,), int(bool(others) and _switched_off(text)), others)
+        listing = parse_listing(body, place)
+        if is_orchestrator and listing.reached:
+            # It was reached by this URL; by the address that it gives itself, it may not be.
+            return dataclasses.replace(listing, orchestrators=(place,))
+        return listing
 
 
 def parse_listing(body: bytes, place: str) -> Listing:
@@ -113,6 +124,7 @@ def parse_listing(body: bytes, place: str) -> Listing:
         )
     runners: list[Runner] = []
     rejections: list[Rejection] = []
+    orchestrators: list[str] = []
     for entry in entries:
         address = entry.get("address") if isinstance(entry, dict) else None
         reason = forbidden(address, place)
@@ -121,6 +133,7 @@ def parse_listing(body: bytes, place: str) -> Listing:
                 Rejection(str(address or redact(place)), f"its address can't be used: {reason}")
             )
             continue
+        orchestrators.append(str(address).rstrip("/"))
         for item in _list_of(entry.get("runners")):
             try:
                 runner = parse_runner(item, str(address))
@@ -134,16 +147,21 @@ def parse_listing(body: bytes, place: str) -> Listing:
                 rejections.append(Rejection(runner.url, f"its URL can't be used: {reason}"))
     for rejection in rejections:
         _logger.debug("discovery: %s: %s", rejection.where, rejection.reason)
-    return Listing(tuple(runners), tuple(rejections), 1)
+    return Listing(tuple(runners), tuple(rejections), 1, tuple(dict.fromkeys(orchestrators)))
 
 
 _NOT_AN_ORCHESTRATOR = "Check that the URL is an orchestrator's or a discovery service's."
 
 
 def _refusal(status: int, text: str) -> tuple[str, str]:
-    if status == 404 and "live runners" in text:
+    if status == 404 and _switched_off(text):
         return f"it answered 404 ({text})", "This orchestrator has live runners switched off."
     return f"it answered {status} ({text})" if text else f"it answered {status}", _NOT_AN_ORCHESTRATOR
+
+
+def _switched_off(text: str) -> bool:
+    """Whether this is what an orchestrator without live runners answers."""
+    return "live runners are not supported" in text
 
 
 def _list_of(value: Any) -> list[Any]:

@@ -11,9 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .errors import StreamError
+from .errors import LivepeerError, StreamError
 
 __all__ = [
+    "MAX_EVENT",
     "ChunkDecoder",
     "Decoder",
     "LineDecoder",
@@ -23,7 +24,7 @@ __all__ = [
     "decoder_for",
 ]
 
-_MAX_EVENT = 64 * 1024 * 1024  # bytes of one event; more is a stream that forgot its line ends
+MAX_EVENT = 64 * 1024 * 1024  # bytes of one event; more is a stream that forgot its line ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,19 @@ class StreamEvent:
 
 
 class Decoder(Protocol):
-    """What turns pieces of a body into events."""
+    """What turns pieces of a body into events.
+
+    Attributes:
+        done: Nothing more is to be read.
+        failure: What is wrong with the end, once there is one.
+        incomplete: Whether nothing is wrong but that the end is not the worker's own.
+        metadata: What the network said beside the events.
+    """
 
     done: bool
+    failure: LivepeerError | None
+    incomplete: bool
+    metadata: dict[str, Any]
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """The events that are complete with this piece."""
@@ -67,6 +78,16 @@ class Decoder(Protocol):
     def finish(self) -> list[StreamEvent]:
         """The events that the end of the body completes."""
         ...
+
+
+class _Honest:
+    """A decoder of a body whose end is the worker's, and says all that there is to say."""
+
+    def __init__(self) -> None:
+        self.done: bool = False
+        self.failure: LivepeerError | None = None
+        self.incomplete: bool = False
+        self.metadata: dict[str, Any] = {}
 
 
 class _Lines:
@@ -100,17 +121,17 @@ class _Lines:
 
     def _keep(self, piece: bytes) -> None:
         self._rest += piece
-        if len(self._rest) > _MAX_EVENT:
+        if len(self._rest) > MAX_EVENT:
             raise StreamError(
                 f"The stream sent {len(self._rest)} bytes without a line end; that is no event stream."
             )
 
 
-class SSEDecoder:
+class SSEDecoder(_Honest):
     """Decodes ``text/event-stream``. An event whose whole data is ``[DONE]`` ends it and is not yielded."""
 
     def __init__(self) -> None:
-        self.done: bool = False
+        super().__init__()
         self._lines = _Lines()
         self._begun = False
         self._data: list[bytes] = []
@@ -147,8 +168,8 @@ class SSEDecoder:
         if name == b"data":
             self._data.append(value)
             self._size += len(value)
-            if self._size > _MAX_EVENT:
-                raise StreamError(f"One event of the stream has over {_MAX_EVENT} bytes.")
+            if self._size > MAX_EVENT:
+                raise StreamError(f"One event of the stream has over {MAX_EVENT} bytes.")
         elif name == b"event":
             self._event = value.decode("utf-8", "replace")
         elif name == b"id" and b"\0" not in value:
@@ -168,11 +189,11 @@ class SSEDecoder:
         return StreamEvent(text, event or None, self._id, retry)
 
 
-class LineDecoder:
+class LineDecoder(_Honest):
     """Decodes JSON lines: each line that isn't blank is an event."""
 
     def __init__(self) -> None:
-        self.done = False
+        super().__init__()
         self._lines = _Lines()
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
@@ -187,11 +208,11 @@ class LineDecoder:
         return [StreamEvent(rest.decode("utf-8", "replace"))] if rest.strip() else []
 
 
-class ChunkDecoder:
+class ChunkDecoder(_Honest):
     """Makes an event of each piece of a body, text or bytes, as it arrives."""
 
     def __init__(self, charset: str | None) -> None:
-        self.done = False
+        super().__init__()
         try:
             self._text = codecs.getincrementaldecoder(charset)("replace") if charset else None
         except LookupError:
@@ -208,11 +229,11 @@ class ChunkDecoder:
         return [StreamEvent(rest)] if rest else []
 
 
-class WholeDecoder:
+class WholeDecoder(_Honest):
     """Makes one event of a whole body: half of a JSON value is of no use to anybody."""
 
     def __init__(self) -> None:
-        self.done = False
+        super().__init__()
         self._pieces: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:

@@ -246,7 +246,8 @@ class Gateway:
         Args:
             capability, input, model, path, max_price: As for `run`.
             timeout: Seconds in total, a `Timeout`, or None (the default) for no limit but that of connecting.
-            allow_incomplete: Whether an end without ``[DONE]`` is an end; on live runners it always is.
+            allow_incomplete: Whether an end without ``[DONE]`` is an end. On live runners it always is;
+                through BYOC it may have been cut, and raises `StreamError` after the last event.
 
         Raises:
             StreamError: While iterating: the stream broke off.
@@ -254,7 +255,9 @@ class Gateway:
         """
         _refuse_later(max_price=max_price)
         limits, body = self._limits(timeout, None), encode_input(input, model)
-        inner = self._stream(capability, lambda: _ready(body), model, path, limits)
+        inner = self._stream(
+            capability, lambda: _ready(body), model, path, limits, allow_incomplete=allow_incomplete
+        )
         loop_thread.run(inner.__aenter__)
         return StreamResponse(inner, loop_thread)
 
@@ -272,7 +275,12 @@ class Gateway:
         """`stream` for asynchronous code: iterate, enter or await what it returns; that opens it."""
         _refuse_later(max_price=max_price)
         return self._stream(
-            capability, lambda: _encode(input, model), model, path, self._limits(timeout, None)
+            capability,
+            lambda: _encode(input, model),
+            model,
+            path,
+            self._limits(timeout, None),
+            allow_incomplete=allow_incomplete,
         )
 
     def live(
@@ -395,7 +403,14 @@ class Gateway:
         return await self._calls.call(Call(capability, body, timeout, request_id(), path), model)
 
     def _stream(
-        self, capability: str, encode: Any, model: str | None, path: str | None, timeout: Timeout
+        self,
+        capability: str,
+        encode: Any,
+        model: str | None,
+        path: str | None,
+        timeout: Timeout,
+        *,
+        allow_incomplete: bool,
     ) -> AsyncStreamResponse:
         from ._calls import request_id
         from .routes import Answer, Call
@@ -406,7 +421,13 @@ class Gateway:
             call = Call(capability, await encode(), timeout, call_id, path)
             return await self._calls.open_stream(call, model)
 
-        return AsyncStreamResponse(open_stream, capability=capability, timeout=timeout, request_id=call_id)
+        return AsyncStreamResponse(
+            open_stream,
+            capability=capability,
+            timeout=timeout,
+            request_id=call_id,
+            allow_incomplete=allow_incomplete,
+        )
 
     def _limits(self, given: TimeoutValue, default: float | None) -> Timeout:
         """The limits of a call: its own, else the gateway's, else the verb's."""

@@ -1,4 +1,4 @@
-"""Which runner a call goes to. Pure decisions, without I/O."""
+"""Which runners a call can go to, best first, and the error when nothing can take it. Pure decisions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from .errors import (
     PaymentUnsupported,
     Rejection,
 )
+from .offers import ASKS_FOR_PAYMENT
 
-__all__ = ["Verb", "choose", "not_found"]
+__all__ = ["Verb", "check_names", "not_found", "ranked"]
 
 Verb = Literal["call", "live"]
 
 
-def choose(
+def ranked(
     listing: Listing,
     capability: str,
     model: str | None,
@@ -31,8 +32,8 @@ def choose(
     *,
     preference: Sequence[str] = (),
     rng: random.Random | None = None,
-) -> tuple[Runner | None, tuple[Rejection, ...]]:
-    """The runner for a call, and why each other match was not taken.
+) -> tuple[list[Runner], tuple[Rejection, ...]]:
+    """The runners for a call, the best one first, and why each other match can't be used.
 
     Args:
         listing: What the network answered.
@@ -65,21 +66,21 @@ def choose(
             draw(),
         )
 
-    return min(usable, key=rank, default=None), tuple(rejections)
+    return sorted(usable, key=rank), tuple(rejections)
 
 
 def not_found(
     listing: Listing, capability: str, model: str | None, rejections: tuple[Rejection, ...]
 ) -> LivepeerError:
-    """The error for a call that no runner can take."""
+    """The error for a call that nothing can take."""
     asked = f"{capability!r} (model {model!r})" if model else repr(capability)
     if rejections:
-        if all(rejection.reason == _PRICED for rejection in rejections):
+        if all(rejection.reason == ASKS_FOR_PAYMENT for rejection in rejections):
             return PaymentUnsupported(
-                f"Every runner of {asked} asks for payment, and this version can't pay yet.",
+                f"Whoever may have {asked} asks for payment, and this version can't pay yet.",
                 hint="Use a free runner, or an orchestrator that runs offchain.",
             )
-        return NoOrchestratorError(f"No runner of {asked} can be used.", rejections=rejections)
+        return NoOrchestratorError(f"Nobody who may have {asked} can be used.", rejections=rejections)
     if listing.reached == 0:
         return NoOrchestratorError(
             f"No orchestrator could be asked for {asked}.", rejections=listing.rejections, retryable=True
@@ -87,7 +88,7 @@ def not_found(
     available = tuple(sorted({runner.app for runner in listing.runners}))
     return CapabilityNotFound(
         f"No orchestrator has {asked}.",
-        hint=_suggest(capability, available),
+        hint=_suggest(capability, available, listing.rejections),
         capability=capability,
         available=available,
     )
@@ -105,18 +106,17 @@ def check_names(capability: str, model: str | None) -> None:
         raise ConfigurationError(f"model={model!r} is not a name; leave it out for the runner's default.")
 
 
-_PRICED = "it asks for payment"
-
-
 def _unusable(runner: Runner, verb: Verb) -> tuple[str, str | None] | None:
     if verb == "live" and runner.mode != "persistent":
         return f"it is {runner.mode} and has no sessions", "Call it with run or stream."
     if runner.price is not None:
-        return _PRICED, f"Its price is {runner.price}."
+        return ASKS_FOR_PAYMENT, f"Its price is {runner.price}."
     return None
 
 
-def _suggest(capability: str, available: tuple[str, ...]) -> str:
+def _suggest(capability: str, available: tuple[str, ...], rejections: tuple[Rejection, ...]) -> str:
+    if not available and rejections:
+        return " ".join(f"{one.where}: {one.reason}. {one.hint or ''}".strip() for one in rejections[:3])
     if not available:
         return "They list no capabilities at all now; one that has just started may need some seconds."
     close = difflib.get_close_matches(capability, available, 1)

@@ -17,7 +17,7 @@ from .errors import (
     LivepeerError,
     StreamError,
 )
-from .events import Decoder, StreamEvent, decoder_for
+from .events import Decoder, StreamEvent
 from .timeouts import Timeout
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class AsyncStreamResponse:
 
     Attributes:
         complete: Whether the stream came to its own end.
-        metadata: What the network said beside the events; empty on live runners.
+        metadata: What the network said beside the events. Through BYOC: ``"balance"``, the orchestrator's
+            books on this caller in wei at the stream's end, and ``"x-metadata"``, the worker's header of
+            that name. Empty on live runners.
         request_id: The id that goes with the request.
     """
 
@@ -50,6 +52,7 @@ class AsyncStreamResponse:
         capability: str,
         timeout: Timeout,
         request_id: str,
+        allow_incomplete: bool = False,
     ) -> None:
         self.complete: bool = False
         self.metadata: dict[str, Any] = {}
@@ -57,6 +60,7 @@ class AsyncStreamResponse:
         self._opener = opener
         self._capability = capability
         self._timeout = timeout
+        self._allow_incomplete = allow_incomplete
         self._deadline: float | None = None
         self._answer: Answer | None = None
         self._decoder: Decoder | None = None
@@ -127,8 +131,8 @@ class AsyncStreamResponse:
         if self._timeout.total is not None:
             self._deadline = loop.time() + self._timeout.total
         self._answer = await self._before(self._deadline, self._opener())
-        response = self._answer.response
-        self._decoder = decoder_for(response.content_type, response.charset)
+        self._decoder = self._answer.decoder()
+        self.metadata = self._decoder.metadata
         weakref.finalize(self, _abandon, loop, self._answer).atexit = False
         if self._over:
             await self._answer.aclose()  # closed while it was opening
@@ -155,7 +159,7 @@ class AsyncStreamResponse:
                 events, failure = until_error(events, self._capability, self.orchestrator)
                 self._pending.extend(events)
                 if self._decoder.done or failure or not chunk:
-                    self.complete, self._failure = failure is None, failure
+                    self._conclude(failure)
                     await self._end()
                     return
                 if events:
@@ -165,6 +169,17 @@ class AsyncStreamResponse:
                 return  # closed by its reader, in another task or thread
             await self._end()
             raise
+
+    def _conclude(self, failure: LivepeerError | None) -> None:
+        """Note how the stream ended."""
+        assert self._decoder is not None
+        cut = self._decoder.incomplete
+        if failure is None and not (cut and self._allow_incomplete):
+            failure = self._decoder.failure
+        if failure is not None:
+            failure.orchestrator = failure.orchestrator or self.orchestrator
+            failure.request_id = failure.request_id or self.request_id
+        self.complete, self._failure = failure is None and not cut, failure
 
     async def _chunk(self) -> bytes:
         from ._http import translated
@@ -227,7 +242,7 @@ class StreamResponse:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the network said beside the events; empty on live runners."""
+        """What the network said beside the events; see `AsyncStreamResponse`."""
         return self._inner.metadata
 
     @property

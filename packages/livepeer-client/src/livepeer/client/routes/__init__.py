@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..events import Decoder, decoder_for
 from ..inputs import Body
 from ..timeouts import Timeout
 
@@ -30,6 +31,7 @@ class Call:
     timeout: Timeout
     request_id: str
     path: str | None = None
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Answer:
         app: The app that answers, as discovery names it.
         price: Its advertised price; None when it is free.
         release: Begins to give back what the call reserved; called once, after the body.
+        decoder: Makes what the body's events are read by, where that isn't its media type's ordinary way.
     """
 
     def __init__(
@@ -63,18 +66,26 @@ class Answer:
         app: str,
         price: str | None = None,
         release: Callable[[], asyncio.Task[None]] | None = None,
+        decoder: Callable[[], Decoder] | None = None,
     ) -> None:
         self.response = response
         self.orchestrator = orchestrator
         self.app = app
         self.price = price
         self._release = release
+        self._decoder = decoder
         self._process = os.getpid()
 
     @property
     def inherited(self) -> bool:
         """Whether it belongs to the process that this one was forked from."""
         return os.getpid() != self._process
+
+    def decoder(self) -> Decoder:
+        """What makes events of the body."""
+        if self._decoder is not None:
+            return self._decoder()
+        return decoder_for(self.response.content_type, self.response.charset)
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end, and release what was reserved."""

@@ -13,14 +13,19 @@ from typing import Any
 from ..errors import (
     CapabilityError,
     CapacityError,
+    ConnectionFailed,
+    ConnectTimeout,
     LivepeerError,
     OrchestratorError,
     PaymentUnsupported,
 )
 
-__all__ = ["unknown_runner", "verdict"]
+__all__ = ["HINTS", "NO_CAPABILITY", "message_of", "not_begun", "unknown", "verdict"]
 
+NO_CAPABILITY = "No capacity available for capability"  # it means that there is no such capability
 _GONE = frozenset({"runner not found", "runner session not found"})
+_REFUSED = "connection refused"
+_NO_CONTAINER = "no container image found"  # for a model that this orchestrator doesn't have
 _REFUSALS = _GONE | {
     "no capacity available for runner",
     "runner is not single-shot",
@@ -41,7 +46,8 @@ def verdict(
     """The error for an answer with a status outside of 200 to 299."""
     content_type = headers.get("Content-Type", "").partition(";")[0].strip()
     details: dict[str, Any] = {"orchestrator": orchestrator, "request_id": request_id}
-    text = _text_of(body, content_type)
+    is_json = content_type == "application/json" or content_type.endswith("+json")
+    text = message_of(body) if is_json else _shorten(body[:4096].decode("utf-8", "replace"))
     if status < 400:
         return CapabilityError(
             f"{capability!r} answered with a redirect ({status}) to {headers.get('Location', 'nowhere')!r}, "
@@ -62,7 +68,7 @@ def verdict(
         )
     return CapabilityError(
         f"{capability!r} answered {status}: {text or 'without a text'}.",
-        hint=_HINTS.get(status),
+        hint=HINTS.get(status),
         status=status,
         body=body,
         content_type=content_type,
@@ -71,9 +77,29 @@ def verdict(
     )
 
 
-def unknown_runner(error: LivepeerError) -> bool:
-    """Whether the orchestrator knew no such runner: nothing was begun, and its list has changed."""
-    return isinstance(error, OrchestratorError) and error.status == 404 and error.body in _GONE
+def unknown(error: LivepeerError) -> bool:
+    """Whether the orchestrator knew no such runner or capability.
+
+    Nothing was begun then, and what was listed of it is out of date.
+    """
+    return isinstance(error, OrchestratorError) and (
+        (error.status == 404 and error.body in _GONE) or error.body == NO_CAPABILITY
+    )
+
+
+def not_begun(error: LivepeerError) -> bool:
+    """Whether no worker can have begun the work, so that another candidate may be asked for it."""
+    if isinstance(error, OrchestratorError):
+        return (
+            unknown(error)
+            or error.status == 503
+            or (error.status in (500, 502) and ("dial tcp" in error.body or _REFUSED in error.body))
+            or (error.status == 500 and error.body.startswith(_NO_CONTAINER))
+        )
+    # What could be connected to, and failed later, is not retryable: its fate is unknown.
+    return isinstance(error, CapacityError | ConnectTimeout) or (
+        isinstance(error, ConnectionFailed) and error.retryable
+    )
 
 
 def is_orchestrators_own(status: int, headers: Mapping[str, str], text: str) -> bool:
@@ -83,7 +109,7 @@ def is_orchestrators_own(status: int, headers: Mapping[str, str], text: str) -> 
     return status == 502 or text in _REFUSALS
 
 
-_HINTS = {
+HINTS = {
     404: "The worker has no such path; path= names another.",
     405: "The worker's path does not take POST; path= names another.",
     413: "The worker does not take an input of this size.",
@@ -96,7 +122,7 @@ def _own(status: int, text: str, capability: str, details: dict[str, Any]) -> Li
         return CapacityError(
             f"Every place of {capability!r} is taken.", hint="Try again when a call has ended.", **details
         )
-    if status == 502 and "connection refused" in text:
+    if status == 502 and _REFUSED in text:
         message, hint = f"The worker of {capability!r} is not there ({text}).", "It may be restarting."
     elif status == 502:
         message = f"The worker of {capability!r} broke off before it answered ({text})."
@@ -113,19 +139,18 @@ def _own(status: int, text: str, capability: str, details: dict[str, Any]) -> Li
     return OrchestratorError(message, hint=hint, status=status, body=text, retryable=True, **details)
 
 
-def _text_of(body: bytes, content_type: str) -> str:
-    """What an error's body says, in one line: its message where it has one."""
-    if content_type == "application/json" or content_type.endswith("+json"):
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            value = None
-        for name in ("error", "detail", "message"):
-            found = value.get(name) if isinstance(value, dict) else None
-            if isinstance(found, dict):
-                found = found.get("message")
-            if isinstance(found, str) and found:
-                return _shorten(found)
+def message_of(body: bytes) -> str:
+    """What an error's body says, in one line: its message where it is JSON that has one."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        value = None
+    for name in ("error", "detail", "message"):
+        found = value.get(name) if isinstance(value, dict) else None
+        if isinstance(found, dict):
+            found = found.get("message")
+        if isinstance(found, str) and found:
+            return _shorten(found)
     return _shorten(body[:4096].decode("utf-8", "replace"))
 
 

@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
-from yarl import URL
 
-from .._http import Pool, payload, same_slash, translated
+from .._http import Pool, translated
 from .._urls import allowed, check_path, join_path
 from ..catalogue import Runner
-from ..errors import (
-    CapabilityError,
-    FirstByteTimeout,
-    LivepeerError,
-    ResponseError,
-)
+from ..errors import CapabilityError, LivepeerError, ResponseError
 from ..inputs import Body
 from ..timeouts import Timeout
 from . import Answer, Call, LiveCall, Started
 from ._health import ask_worker
+from ._sending import send
 from ._verdict import verdict
 
 __all__ = ["LiveRunnerRoute"]
@@ -36,7 +30,6 @@ _logger = logging.getLogger("livepeer.client")
 _STOP_TRIES = 3
 _STOP_PATIENCE = 5.0  # seconds for one try; a session that isn't stopped holds a place for ever
 _CHANNELS = ("publish", "subscribe", "control", "events", "data")
-_MAX_ERROR = 1024 * 1024  # bytes read of an error's body
 
 
 class LiveRunnerRoute:
@@ -164,47 +157,19 @@ class LiveRunnerRoute:
                 await asyncio.sleep(0.1 * 2**attempt)
 
     async def _send(self, url: str, call: Call) -> aiohttp.ClientResponse:
-        """POST, and return the response when its head is there; a status outside of 2xx raises."""
-        details = {"orchestrator": self._runner.orchestrator, "request_id": call.request_id}
-        transport = await self._pool.transport()
-        headers = {"Content-Type": call.body.content_type, "X-Request-Id": call.request_id}
-        target = URL(url, encoded=True)
-        limits = aiohttp.ClientTimeout(total=None, connect=call.timeout.connect)
-        began = time.monotonic()
-        with translated(url, **details):
-            for _ in range(2):
-                sending = transport.request(
-                    "POST", target, data=payload(call.body.content), headers=headers, timeout=limits
-                )
-                try:
-                    async with asyncio.timeout(call.timeout.first_byte) as waiting:
-                        response: aiohttp.ClientResponse = await sending
-                except TimeoutError as error:
-                    if not waiting.expired():
-                        raise
-                    raise FirstByteTimeout(
-                        f"{call.capability!r} sent no answer within {call.timeout.first_byte} s.",
-                        hint="Whether the work was done is unknown; Timeout(first_byte=…) allows it longer.",
-                        waited=time.monotonic() - began,
-                        **details,
-                    ) from error
-                location = response.headers.get("Location", "") if 300 <= response.status < 400 else ""
-                moved = same_slash(target, location) if location else None
-                if moved is None:
-                    break
-                response.release()
-                target = moved
-            _logger.debug(
-                "POST %s %d request_id=%s %.0f ms",
-                target.path, response.status, call.request_id, 1000 * (time.monotonic() - began),
+        """Send, and return the response when its head is there; a status outside of 2xx raises."""
+        orchestrator = self._runner.orchestrator
+
+        def judge(status: int, headers: Mapping[str, str], body: bytes) -> LivepeerError:
+            return verdict(
+                status, headers, body,
+                capability=call.capability, orchestrator=orchestrator, request_id=call.request_id,
             )  # fmt: skip
-            if 200 <= response.status < 300:
-                return response
-            try:
-                body = await _read_up_to(response, _MAX_ERROR)
-            finally:
-                response.close()
-        raise verdict(response.status, response.headers, body, capability=call.capability, **details)
+
+        return await send(
+            self._pool, url, call,
+            headers={"X-Request-Id": call.request_id}, orchestrator=orchestrator, judge=judge,
+        )  # fmt: skip
 
     async def _object(self, response: aiohttp.ClientResponse, call: Call, what: str) -> dict[str, Any]:
         """The JSON object that an answer has to be."""
@@ -222,16 +187,3 @@ class LiveRunnerRoute:
                 request_id=call.request_id,
             )
         return value
-
-
-async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The beginning of a body; an error's body is kept even when the connection breaks in its middle."""
-    body = bytearray()
-    try:
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) >= limit:
-                break
-    except aiohttp.ClientError:
-        _logger.debug("the body of an error from %s broke off", response.url)
-    return bytes(body[:limit])

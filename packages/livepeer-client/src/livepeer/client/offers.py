@@ -1,0 +1,169 @@
+"""Asks orchestrators whether they have a BYOC capability, and at what price (go-livepeer v0.9.1, job tokens).
+
+An orchestrator tells of a capability by ``GET /process/token``. It answers 200 for one that it doesn't have,
+too: without ``available_capacity``, just as for one whose places are all taken. Places leak there (a worker
+that times out keeps its own until it registers again), and calls aren't refused for it. So an offer without a
+place is the last to try, not none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from ._fork import abandon, on_fork
+from ._http import Pool, running_loop, translated
+from ._urls import redact
+from .catalogue import Price
+from .errors import LivepeerError, Rejection
+
+__all__ = ["ASKS_FOR_PAYMENT", "Offer", "Offers", "parse_offer"]
+
+ASKS_FOR_PAYMENT = "it asks for payment"
+
+_FRESH = 5.0  # seconds that an offer with a free place is believed
+_PATIENCE = 10.0  # seconds for an orchestrator to answer
+_GRACE = 0.5  # seconds that the slower ones get when one has an offer
+_MANY = 1000  # answers kept
+_NOBODY = base64.b64encode(b'{"addr":"0x0000000000000000000000000000000000000000","sig":""}').decode()
+_logger = logging.getLogger("livepeer.client")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one orchestrator says of one capability.
+
+    Attributes:
+        orchestrator: Its URL.
+        available: Free places; 0 when there are none, and when it doesn't know the capability.
+        price: Per second of work; None when it is free.
+        rejection: Why it can't be used; None when it can be.
+        absent: Whether it can't have the capability, because it doesn't speak BYOC.
+    """
+
+    orchestrator: str
+    available: int = 0
+    price: Price | None = None
+    rejection: Rejection | None = None
+    absent: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether a call can go there."""
+        return self.rejection is None and not self.absent
+
+
+def parse_offer(status: int, body: bytes, orchestrator: str) -> Offer:
+    """Read the answer of ``/process/token``."""
+    where = redact(orchestrator)
+    text = " ".join(body[:200].decode("utf-8", "replace").split())
+    if status in (404, 405):
+        return Offer(orchestrator, absent=True)
+    if status == 400 and "eth address" in text:
+        # An orchestrator on a chain tells its prices to a wallet, which signs.
+        return Offer(orchestrator, rejection=Rejection(where, ASKS_FOR_PAYMENT, "It runs on a chain."))
+    if status != 200:
+        return Offer(orchestrator, rejection=Rejection(where, f"it answered {status} ({text}) for BYOC"))
+    try:
+        token = json.loads(body)
+        available = int(token.get("available_capacity") or 0)
+        price = _price(token.get("price"))
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
+        return Offer(orchestrator, rejection=Rejection(where, "its job token can't be read"))
+    if price is not None or token.get("ticket_params"):
+        hint = f"Its price is {price}." if price else "It runs on a chain."
+        return Offer(orchestrator, available, price, Rejection(where, ASKS_FOR_PAYMENT, hint))
+    return Offer(orchestrator, available)
+
+
+class Offers:
+    """The offers of a gateway's orchestrators; calls on one loop share the requests in flight."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._kept: dict[tuple[str, str], tuple[float, Offer]] = {}
+        self._asking: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[Offer]] = {}
+        on_fork(self)
+
+    async def of(
+        self, capability: str, orchestrators: Sequence[str], *, fresh: bool = False, all_of_them: bool = False
+    ) -> list[Offer]:
+        """What these orchestrators offer, those with a free place first, else in their order.
+
+        Args:
+            capability: Its name.
+            orchestrators: Their URLs.
+            fresh: Ask again, even when the last answer is only moments old.
+            all_of_them: Wait for the slow ones, too.
+        """
+        known: dict[str, Offer] = {}
+        tasks: dict[asyncio.Task[Offer], str] = {}
+        for orchestrator in dict.fromkeys(orchestrators):
+            kept = self._kept.get((orchestrator, capability))
+            if kept is not None and not fresh and time.monotonic() - kept[0] < _FRESH:
+                known[orchestrator] = kept[1]
+            else:
+                tasks[self._ask(orchestrator, capability)] = orchestrator
+        pending = set(tasks)
+        found = any(offer.available and offer.usable for offer in known.values())
+        while pending:
+            patience = _GRACE if found and not all_of_them else None
+            done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+            for task in done:
+                known[tasks[task]] = task.result()
+            found = any(offer.available and offer.usable for offer in known.values())
+        offers = [known[orchestrator] for orchestrator in orchestrators if orchestrator in known]
+        return sorted(offers, key=lambda offer: offer.available <= 0)
+
+    def forget(self, orchestrator: str, capability: str) -> None:
+        """Don't believe the last answer any more."""
+        self._kept.pop((orchestrator, capability), None)
+
+    def _ask(self, orchestrator: str, capability: str) -> asyncio.Task[Offer]:
+        key = (running_loop(), orchestrator, capability)
+        task = self._asking.get(key)
+        if task is None or task.done():
+            task = self._asking[key] = key[0].create_task(self._ask_one(orchestrator, capability))
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        return task
+
+    async def _ask_one(self, orchestrator: str, capability: str) -> Offer:
+        url = f"{orchestrator}/process/token"
+        headers = {"Livepeer-Eth-Address": _NOBODY, "Livepeer-Capability": capability}
+        try:
+            transport = await self._pool.transport()
+            with translated(url, orchestrator=redact(orchestrator)):
+                async with (
+                    asyncio.timeout(_PATIENCE),
+                    transport.request("GET", url, headers=headers) as answer,
+                ):
+                    offer = parse_offer(answer.status, await answer.read(), orchestrator)
+        except LivepeerError as error:
+            return Offer(orchestrator, rejection=Rejection(redact(orchestrator), error.message, error.hint))
+        _logger.debug("%s of %s: %s", capability, redact(orchestrator), offer)
+        if offer.available and offer.usable:
+            if len(self._kept) >= _MANY:
+                self._kept.clear()
+            self._kept[orchestrator, capability] = (time.monotonic(), offer)
+        return offer
+
+    def _after_fork(self) -> None:
+        abandon(self._asking)
+        self._asking = {}
+
+
+def _price(info: Any) -> Price | None:
+    """Go's JSON of a price leaves out what is 0; it is wei per second, as a fraction."""
+    if not isinstance(info, dict):
+        return None
+    amount = Fraction(int(info.get("pricePerUnit", 0)), int(info.get("pixelsPerUnit", 1)))
+    return Price(-(-amount.numerator // amount.denominator), "seconds") if amount > 0 else None

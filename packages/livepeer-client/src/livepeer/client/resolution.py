@@ -1,0 +1,139 @@
+"""From a capability's name to the routes that may lead to it, and along them until one answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
+
+from ._http import Pool
+from .config import Config
+from .discovery import Discovery, Listing
+from .errors import LivepeerError, Rejection
+from .offers import Offer, Offers
+from .routes import Route
+from .routes._verdict import not_begun, unknown
+from .routes.byoc import ByocRoute
+from .routes.live_runner import LiveRunnerRoute
+from .selection import Verb, check_names, not_found, ranked
+
+__all__ = ["Resolver"]
+
+T = TypeVar("T")
+
+_MOST = 3  # candidates that may fail before a call does
+
+
+class Resolver:
+    """Finds routes, and goes them.
+
+    Attributes:
+        discovery: What the gateway's orchestrators list.
+        offers: What they say of BYOC capabilities.
+    """
+
+    def __init__(self, config: Config, pool: Pool) -> None:
+        self.discovery: Discovery = Discovery(config, pool)
+        self.offers: Offers = Offers(pool)
+        self._config = config
+        self._pool = pool
+        self._paths: dict[tuple[str, str], str] = {}
+
+    async def go(
+        self, capability: str, model: str | None, verb: Verb, go: Callable[[Route], Awaitable[T]]
+    ) -> T:
+        """Go the first route that leads to an answer.
+
+        A further one is gone only when the work can't have begun on the one before.
+
+        Raises:
+            LivepeerError: What the last route ended in, or what stands against every candidate.
+        """
+        check_names(capability, model)
+        search = _Search(self, capability, model, verb)
+        async with contextlib.aclosing(search.routes()) as routes:
+            async for route in routes:
+                try:
+                    return await go(route)
+                except LivepeerError as error:
+                    if not not_begun(error):
+                        raise
+                    search.failures.append(error)
+                if len(search.failures) == _MOST:
+                    break
+        raise search.error()
+
+    def live_runners(
+        self, listing: Listing, capability: str, model: str | None, verb: Verb
+    ) -> tuple[list[Route], tuple[Rejection, ...]]:
+        """The live runners of a listing that can take a call, best first, and what is against the others."""
+        runners, rejections = ranked(listing, capability, model, verb, preference=self._config.orchestrators)
+        return [LiveRunnerRoute(runner, self._pool) for runner in runners], rejections
+
+    def byoc(self, capability: str, offer: Offer) -> Route:
+        """The route that an offer stands for."""
+        return ByocRoute(offer.orchestrator, capability, self._pool, price=offer.price, paths=self._paths)
+
+
+class _Search:
+    """One search for a route, which goes on as long as routes fail and others may be left."""
+
+    def __init__(self, resolver: Resolver, capability: str, model: str | None, verb: Verb) -> None:
+        self.failures: list[LivepeerError] = []
+        self._resolver = resolver
+        self._wanted = (capability, model, verb)
+        self._listing = Listing((), (), 0)
+        self._runners: list[Route] = []
+        self._rejections: tuple[Rejection, ...] = ()
+        self._offers: dict[str, Offer] = {}
+
+    async def routes(self) -> AsyncGenerator[Route, None]:
+        """The routes, each found only when those before it have failed.
+
+        Live runners come first. Where none can be used, or those that were listed have gone, each further way
+        is looked for; then once more in a listing of now.
+        """
+        fresh = False
+        while True:
+            self._listing, asked_now = await self._resolver.discovery.listing(fresh=fresh)
+            self._runners, self._rejections = self._resolver.live_runners(self._listing, *self._wanted)
+            for route in self._runners:
+                yield route
+            if self._stuck():
+                return
+            if not self.failures or asked_now:
+                async for route in self._byoc():
+                    yield route
+            if asked_now or self._stuck():
+                break
+            fresh = True
+        # A capability whose places are all taken looks like one that isn't there.
+        if not self._stuck():
+            for offer in self._offers.values():
+                if offer.usable and not offer.available:
+                    yield self._resolver.byoc(self._wanted[0], offer)
+
+    def error(self) -> LivepeerError:
+        """Why no route has led to an answer."""
+        serious = [failure for failure in self.failures if not unknown(failure)]
+        if serious or (self.failures and self._runners):
+            return (serious or self.failures)[-1]
+        against = tuple(offer.rejection for offer in self._offers.values() if offer.rejection is not None)
+        return not_found(self._listing, *self._wanted[:2], self._rejections + against)
+
+    def _stuck(self) -> bool:
+        """Whether somebody has the capability, and can't take the call."""
+        return any(not unknown(failure) for failure in self.failures)
+
+    async def _byoc(self) -> AsyncGenerator[Route, None]:
+        capability = self._wanted[0]
+        new = [url for url in self._listing.orchestrators if url not in self._offers]
+        for offer in await self._resolver.offers.of(capability, new):
+            self._offers[offer.orchestrator] = offer
+            if offer.usable and offer.available:
+                before = len(self.failures)
+                yield self._resolver.byoc(capability, offer)
+                if len(self.failures) > before:
+                    # Known here no more: asked again when the search goes on in a listing of now.
+                    self._resolver.offers.forget(offer.orchestrator, capability)
+                    del self._offers[offer.orchestrator]

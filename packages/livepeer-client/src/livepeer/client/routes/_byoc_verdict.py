@@ -1,0 +1,132 @@
+"""Whose error an answer of ``/process/request`` is, and whether its work was begun. Pure decisions.
+
+go-livepeer (v0.9.1, ``byoc/job_orchestrator.go``) makes ``text/plain`` with a newline at its end of every
+error, a worker's too. What tells them apart is the header ``X-Metadata``: it is there, and may be empty, when
+a worker answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import (
+    CapabilityError,
+    FirstByteTimeout,
+    InsufficientBalance,
+    LivepeerError,
+    OrchestratorError,
+    PaymentUnsupported,
+)
+from ._verdict import HINTS, NO_CAPABILITY, message_of
+
+__all__ = ["job_verdict"]
+
+_NOT_PROCESSED = "job not able to be processed"
+_BROKE_OFF = frozenset({"unexpected EOF", "EOF"})
+
+
+def job_verdict(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    capability: str,
+    timeout_seconds: int,
+    orchestrator: str,
+    request_id: str,
+) -> LivepeerError:
+    """The error for an answer with a status outside of 200 to 299."""
+    details: dict[str, Any] = {"orchestrator": orchestrator, "request_id": request_id}
+    content = body.removesuffix(b"\n")
+    text = message_of(content)
+    if "X-Metadata" not in headers:
+        return _orchestrators_own(status, text, capability, timeout_seconds, details)
+    if status == 500 and text in _BROKE_OFF:
+        return OrchestratorError(
+            f"The worker of {capability!r} broke off in the middle of its answer ({text}).",
+            hint="It may have done the work.",
+            status=status,
+            body=text,
+            retryable=True,
+            **details,
+        )
+    return CapabilityError(
+        f"{capability!r} answered {status}: {text or 'without a text'}.",
+        hint=HINTS.get(status),
+        status=status,
+        body=content,
+        content_type=_kind_of(content),
+        retryable=status in (429, 503),
+        **details,
+    )
+
+
+def _orchestrators_own(
+    status: int, text: str, capability: str, timeout_seconds: int, details: dict[str, Any]
+) -> LivepeerError:
+    if status == 500 and text.startswith(_NOT_PROCESSED):
+        return _not_processed(text, capability, timeout_seconds, details)
+    if text == "Could not verify job creds":
+        return PaymentUnsupported(
+            f"The orchestrator takes signed jobs of {capability!r} only, and this version can't sign.",
+            hint="Use an orchestrator that runs offchain.",
+            **details,
+        )
+    if text == "Insufficient balance for request":
+        return InsufficientBalance(
+            f"{capability!r} asks for payment: {text}.",
+            hint="This version of livepeer-client can't pay; use an orchestrator that runs offchain.",
+            **details,
+        )
+    if text == NO_CAPABILITY:
+        return OrchestratorError(
+            f"The orchestrator has no {capability!r} any more.",
+            hint="A worker registers it again, some seconds after it was forgotten.",
+            status=status,
+            body=text,
+            retryable=True,
+            **details,
+        )
+    return OrchestratorError(
+        f"The orchestrator refused {capability!r}: {text}.", status=status, body=text, **details
+    )
+
+
+def _not_processed(
+    text: str, capability: str, timeout_seconds: int, details: dict[str, Any]
+) -> LivepeerError:
+    """The worker gave no answer; the text that follows ``err=`` is Go's, and says why."""
+    reason = text.partition("err=")[2]
+    if reason.endswith(("context canceled", "context deadline exceeded")):
+        return FirstByteTimeout(
+            f"The worker of {capability!r} sent no answer within the job's {timeout_seconds} s.",
+            hint="Whether the work was done is unknown; timeout= allows it longer.",
+            waited=float(timeout_seconds),
+            **details,
+        )
+    if "auth token failed" in reason:
+        return CapabilityError(
+            f"The worker of {capability!r} does not accept the orchestrator's token (401).",
+            hint="Its owner has to register it again, with the token that it takes.",
+            status=401,
+            body=text.encode(),
+            content_type="text/plain",
+            **details,
+        )
+    if "dial tcp" in reason:
+        message, hint = f"The worker of {capability!r} is not there ({reason}).", "It may be restarting."
+    else:
+        message = f"The worker of {capability!r} broke off before it answered ({reason})."
+        hint = "It may have begun the work."
+    return OrchestratorError(message, hint=hint, status=500, body=text, retryable=True, **details)
+
+
+def _kind_of(content: bytes) -> str:
+    """The content type that the worker's error had, as far as its body tells."""
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return "text/plain"
+    return "application/json"

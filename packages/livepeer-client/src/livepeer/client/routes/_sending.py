@@ -1,0 +1,91 @@
+"""One request on its way to a worker: its time limits, its one redirect, and an error's body."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import aiohttp
+from yarl import URL
+
+from .._http import Pool, payload, same_slash, translated
+from ..errors import FirstByteTimeout, LivepeerError
+from . import Call
+
+__all__ = ["Judge", "send"]
+
+Judge = Callable[[int, Mapping[str, str], bytes], LivepeerError]
+
+_logger = logging.getLogger("livepeer.client")
+_MAX_ERROR = 1024 * 1024  # bytes read of an error's body
+
+
+async def send(
+    pool: Pool, url: str, call: Call, *, headers: Mapping[str, str], orchestrator: str, judge: Judge
+) -> aiohttp.ClientResponse:
+    """Send a call's request, and return the response when its head is there.
+
+    Args:
+        pool: The gateway's connections.
+        url: Where to, already escaped.
+        call: What to send, and how long it may take.
+        headers: Beside the body's content type.
+        orchestrator: The orchestrator's URL, for errors.
+        judge: Makes the error of an answer with a status outside of 200 to 299.
+    """
+    details = {"orchestrator": orchestrator, "request_id": call.request_id}
+    transport = await pool.transport()
+    target = URL(url, encoded=True)
+    limits = aiohttp.ClientTimeout(total=None, connect=call.timeout.connect)
+    sent = dict(headers)
+    if call.method != "GET":
+        sent["Content-Type"] = call.body.content_type
+    began = time.monotonic()
+    with translated(url, **details):
+        for _ in range(2):
+            body = payload(call.body.content) if call.method != "GET" else None
+            sending = transport.request(call.method, target, data=body, headers=sent, timeout=limits)
+            try:
+                async with asyncio.timeout(call.timeout.first_byte) as waiting:
+                    response: aiohttp.ClientResponse = await sending
+            except TimeoutError as error:
+                if not waiting.expired():
+                    raise
+                raise FirstByteTimeout(
+                    f"{call.capability!r} sent no answer within {call.timeout.first_byte} s.",
+                    hint="Whether the work was done is unknown; Timeout(first_byte=…) allows it longer.",
+                    waited=time.monotonic() - began,
+                    **details,
+                ) from error
+            location = response.headers.get("Location", "") if 300 <= response.status < 400 else ""
+            moved = same_slash(target, location) if location else None
+            if moved is None:
+                break
+            response.release()
+            target = moved
+        _logger.debug(
+            "%s %s %d request_id=%s %.0f ms",
+            call.method, target.path, response.status, call.request_id, 1000 * (time.monotonic() - began),
+        )  # fmt: skip
+        if 200 <= response.status < 300:
+            return response
+        try:
+            content = await _read_up_to(response, _MAX_ERROR)
+        finally:
+            response.close()
+    raise judge(response.status, response.headers, content)
+
+
+async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The beginning of a body; an error's body is kept even when the connection breaks in its middle."""
+    body = bytearray()
+    try:
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) >= limit:
+                break
+    except aiohttp.ClientError:
+        _logger.debug("the body of an error from %s broke off", response.url)
+    return bytes(body[:limit])

@@ -1,0 +1,143 @@
+"""The route to BYOC: a container behind an orchestrator (go-livepeer v0.9.1, ``/process/request``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import aiohttp
+
+from .._http import Pool
+from .._urls import check_path, join_path
+from ..catalogue import Price
+from ..errors import CapabilityError, ConfigurationError, InputError, LivepeerError
+from ..timeouts import Timeout
+from . import Answer, Call, LiveCall, Started
+from ._byoc_events import BYOCDecoder
+from ._byoc_verdict import job_verdict
+from ._job import job_header
+from ._sending import send
+
+__all__ = ["ByocRoute"]
+
+_LONGEST = 24 * 3600  # seconds for a call without a limit; the orchestrator wants some number
+
+
+class ByocRoute:
+    """Calls one BYOC capability of one orchestrator.
+
+    Args:
+        orchestrator: Its URL.
+        capability: The name that the worker registered.
+        pool: The gateway's connections.
+        price: What the orchestrator says that it costs; None is nothing.
+        paths: Which path each worker turned out to have, by orchestrator and capability.
+    """
+
+    name = "byoc"
+
+    def __init__(
+        self,
+        orchestrator: str,
+        capability: str,
+        pool: Pool,
+        *,
+        price: Price | None = None,
+        paths: MutableMapping[tuple[str, str], str] | None = None,
+    ) -> None:
+        self._orchestrator = orchestrator
+        self._capability = capability
+        self._pool = pool
+        self._price = price
+        self._paths = paths if paths is not None else {}
+
+    async def open(self, call: Call) -> Answer:
+        """Send a job: to the path with the capability's name; to ``/run`` where a free worker has none."""
+        key = self._orchestrator, self._capability
+        paths = self._candidates(call.path)
+        for path in paths:
+            try:
+                answer = await self._post(path, call)
+            except CapabilityError as error:
+                missing = error.status in (404, 405)
+                if missing and path != paths[-1]:
+                    continue
+                if call.path is None and not missing:
+                    self._paths[key] = path
+                elif call.path is None:
+                    self._paths.pop(key, None)
+                    error.hint = f"The worker has no path {' and no path '.join(paths)}; path= names another."
+                raise
+            if call.path is None:
+                self._paths[key] = path
+            return answer
+        raise AssertionError("there is always a path")
+
+    async def open_live(self, call: LiveCall) -> Started:
+        """Start a stream."""
+        raise ConfigurationError(
+            f"{self._capability!r} is a BYOC capability, whose live sessions this version does not have."
+        )
+
+    def _candidates(self, wanted: str | None) -> tuple[str, ...]:
+        """The paths to try, in order."""
+        if wanted is not None:
+            path = check_path(wanted)
+            if "?" in path:
+                raise InputError(
+                    f"path={wanted!r} has a query, which doesn't reach the worker of a BYOC capability.",
+                    hint="The orchestrator passes on the body alone: put the data into input=.",
+                )
+            return (path,)
+        known = self._paths.get((self._orchestrator, self._capability))
+        if known is not None:
+            return (known,)
+        try:
+            own = check_path(f"/{self._capability}")
+        except ConfigurationError:
+            return ("/run",)  # a name that no path can have
+        if "?" in own:
+            return ("/run",)
+        return (own, "/run") if self._price is None else (own,)
+
+    async def _post(self, path: str, call: Call) -> Answer:
+        seconds = _seconds(call.timeout)
+        headers = job_header(self._capability, job_id=call.request_id, timeout_seconds=seconds)
+
+        def judge(status: int, headers: Mapping[str, str], body: bytes) -> LivepeerError:
+            return job_verdict(
+                status, headers, body,
+                capability=self._capability, timeout_seconds=seconds,
+                orchestrator=self._orchestrator, request_id=call.request_id,
+            )  # fmt: skip
+
+        response = await send(
+            self._pool, join_path(self._orchestrator, f"/process/request{path}"), call,
+            headers=headers, orchestrator=self._orchestrator, judge=judge,
+        )  # fmt: skip
+        answer = Answer(
+            response,
+            orchestrator=self._orchestrator,
+            app=self._capability,
+            price=str(self._price) if self._price else None,
+            decoder=lambda: self._decoder(response, seconds),
+        )
+        self._pool.track(answer)
+        return answer
+
+    def _decoder(self, response: aiohttp.ClientResponse, seconds: int) -> Any:
+        from ..events import decoder_for
+
+        told = response.headers.get("X-Metadata")
+        metadata: dict[str, Any] = {"x-metadata": told} if told else {}
+        if response.content_type == "text/event-stream":
+            return BYOCDecoder(self._capability, seconds, metadata)
+        decoder = decoder_for(response.content_type, response.charset)
+        decoder.metadata = metadata
+        return decoder
+
+
+def _seconds(timeout: Timeout) -> int:
+    """How long the orchestrator is to wait: longer than this side does, whose error says more."""
+    return min(_LONGEST, math.ceil(timeout.total)) if timeout.total is not None else _LONGEST
