@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 RELEASES = "releases of github.com/livepeer/go-livepeer"
+LIVE = re.compile("live|lv2v")  # in the names of files in tests/conformance
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,9 +39,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch for skipped tests, when asked to."""
+    """Watch for skipped tests, when asked to; share the tests out, when there are several workers."""
     if config.getoption("--fail-on-skip"):
         config.pluginmanager.register(_NoSkips())
+    if hasattr(config, "workerinput") or config.getoption("dist", "no") != "no":
+        config.pluginmanager.register(_Shares())
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job ignores Ctrl-C, and so would the processes that the tests interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _Shares:
+    """What one worker of pytest-xdist takes at a time (`--dist loadgroup`), and what comes first.
+
+    Live media are paced by the clock: two such tests at once disturb each other on a small machine, so they
+    are one share. Tests that only wait are one for each network; they begin at once, and cost nothing.
+    """
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        shares = {item: self._share(item) for item in items}
+        for item, (_, name) in shares.items():
+            item.add_marker(pytest.mark.xdist_group(name))
+        yield
+        items.sort(key=lambda item: shares[item][0])
+
+    def _share(self, item: pytest.Item) -> tuple[int, str]:
+        """The order and the name of a test's share."""
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        network = parameters.get("network_kind")
+        if item.get_closest_marker("slow"):
+            return 1, f"waits {network}"
+        if item.path.parent.name == "conformance" and LIVE.search(item.path.stem):
+            return 0, "live"
+        return (2, f"{item.path.stem} {network}") if network else (3, item.path.stem)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Show tests by the names that select them: xdist adds the share's."""
+        head, at, share = report.nodeid.rpartition("@")
+        if at and "]" not in share:
+            report.nodeid = head
 
 
 class _NoSkips:

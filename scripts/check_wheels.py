@@ -1,6 +1,11 @@
 """Builds every wheel, looks into it, and tests each where nothing but its own requirements is installed.
 
 Usage: check_wheels.py UV [PACKAGE …]
+
+What each Python proves: the running one runs all tests from the sources (`./dev test`). Here each wheel,
+alone, runs its package's tests on the second Python of the machine, and all wheels together run all tests,
+those left out that only wait for the protocol's intervals, on each further one. So every version runs the
+tests of every package once. Where there is no other Python, the wheels are tested on the running one.
 """
 
 from __future__ import annotations
@@ -25,9 +30,11 @@ TEST_TOOLS = (
     "pytest>=9,<10",
     "pytest-asyncio>=1.3,<2",
     "pytest-timeout>=2.4,<3",
+    "pytest-xdist>=3.8,<4",
     "hypothesis>=6.150,<7",
     "trio>=0.31,<1",
 )
+SHARED = ("--numprocesses=3", "--dist=loadgroup", "--no-loadscope-reorder")  # as `./dev test` has it
 COMPLETENESS = 99.0  # percent of a wheel's public symbols that have to have a known type
 
 
@@ -65,7 +72,7 @@ class Checker:
         self.run(f"{name}: install", *install, *requirements)
         return interpreter
 
-    def test(self, name: str, interpreter: Path, *paths: str) -> None:
+    def test(self, name: str, interpreter: Path, *words: str) -> None:
         """Run tests from a copy of the repository without its sources, so that the wheels are tested."""
         copy = self.work / f"{name}-tests"
         shutil.copytree(
@@ -84,7 +91,8 @@ class Checker:
             "-rfs",
             "-p",
             "no:cacheprovider",
-            *paths,
+            *SHARED,
+            *words,
             cwd=copy,
         )
 
@@ -120,11 +128,11 @@ def look_inside(checker: Checker, package: str) -> None:
     checker.failed += [f"{wheel.name}: {problem}" for problem in problems]
 
 
-def check_alone(checker: Checker, package: str) -> None:
+def check_alone(checker: Checker, package: str, python: str) -> None:
     """Install one wheel with what it declares, and run its own tests and the types check."""
     extra = EXTRAS.get(package, "")
-    name = f"{package}-alone"
-    interpreter = checker.environment(name, sys.executable, f"{package}{extra}", *TEST_TOOLS)
+    name = f"{package}-alone-{version_of(python)}"
+    interpreter = checker.environment(name, python, f"{package}{extra}", *TEST_TOOLS)
     checker.test(name, interpreter, f"packages/{package}/tests")
     child = f"livepeer.{package.removeprefix('livepeer-')}"
     # pyright finds an installed py.typed by the environment that is active, in a folder without sources.
@@ -149,19 +157,19 @@ def check_alone(checker: Checker, package: str) -> None:
         checker.failed.append(f"{name}: types")
 
 
-def check_together(checker: Checker, python: str) -> None:
-    """Install all wheels on one Python, beside the unrelated PyPI package `livepeer`, and run all tests."""
-    version = subprocess.run(
-        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    name = f"together-{version}"
+def version_of(python: str) -> str:
+    """The version of an interpreter, as in "3.12"."""
+    command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def check_together(checker: Checker, python: str, *, tests: bool) -> None:
+    """Install all wheels on one Python, beside the unrelated PyPI package `livepeer`; may run all tests."""
+    name = f"together-{version_of(python)}"
     wanted = [f"{package}{EXTRAS.get(package, '')}" for package in PACKAGES]
     interpreter = checker.environment(name, python, *wanted, *TEST_TOOLS, "pillow", "numpy", "pydantic")
-    if version != "{}.{}".format(*sys.version_info[:2]):
-        checker.test(name, interpreter, "packages", "tests")
+    if tests:
+        checker.test(name, interpreter, "-m", "not slow", "packages", "tests")
     install = (checker.uv, "pip", "install", "--quiet", "--python", interpreter, "livepeer==0.3.0")
     checker.run(f"{name}: install livepeer 0.3.0", *install)
     imports = "import livepeer, livepeer.client, livepeer.runner, livepeer.trickle, livepeer.devkit"
@@ -180,11 +188,13 @@ def main() -> int:
             return 1
         for package in packages:
             look_inside(checker, package)
-        for package in packages:  # one by one: live video in two suites at once is too much for two cores
-            check_alone(checker, package)
+        running, *others = pythons()
+        alone, *further = others or [running]
+        for package in packages:  # one by one: each suite keeps the machine busy as it is
+            check_alone(checker, package, alone)
         if not chosen:
-            for python in pythons():
-                check_together(checker, python)
+            for python in (running, *others):
+                check_together(checker, python, tests=python in further)
         print(f"failed: {'; '.join(checker.failed)}" if checker.failed else "wheels: all checks passed")
         return 1 if checker.failed else 0
 

@@ -70,9 +70,14 @@ def silence(network: Network, request: pytest.FixtureRequest) -> Iterator[Silenc
 
 @pytest.fixture(autouse=True)
 def _silence_begins_early(request: pytest.FixtureRequest) -> None:
-    """Let the long waits, where they are asked for, pass while the other tests of the network run."""
+    """Let the long waits, where they are asked for, pass while the other tests of the network run.
+
+    Of several workers, only the one that takes the tests that wait waits: they are one share of the root's
+    conftest.py.
+    """
     items = request.session.items
-    if "network" in request.fixturenames and any("silence" in _fixtures(item) for item in items):
+    mine = not hasattr(request.config, "workerinput") or request.node.get_closest_marker("slow")
+    if mine and "network" in request.fixturenames and any("silence" in _fixtures(item) for item in items):
         request.getfixturevalue("silence")
 
 
