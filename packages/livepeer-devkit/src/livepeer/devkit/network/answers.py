@@ -15,6 +15,7 @@ from .gojson import encode
 __all__ = [
     "BareResponse",
     "BareStream",
+    "dropped",
     "error",
     "json_answer",
     "no_content",
@@ -62,6 +63,13 @@ def error(text: str, status: int, **headers: str) -> web.Response:
             **headers,
         },
     )
+
+
+def dropped(request: web.Request) -> web.Response:
+    """No answer: where go-livepeer's handler panics, the connection ends without a word."""
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response()
 
 
 def not_found() -> web.Response:

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from .one_port import ALPN
+
 __all__ = ["make_certificate", "server_context"]
 
 
@@ -71,7 +73,7 @@ def server_context(host: str) -> ssl.SSLContext:
     certificate, key = make_certificate(host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(ALPN))
     with tempfile.TemporaryDirectory(prefix="livepeer-") as folder:  # ssl reads keys from files only
         pem = Path(folder) / "orchestrator.pem"
         pem.touch(mode=0o600)

@@ -13,14 +13,20 @@ from typing import Any, Literal
 
 __all__ = ["GoJSONError", "Kind", "decode", "encode"]
 
-Kind = Literal["string", "bool", "int", "number", "strings", "gpu"] | Mapping[str, Any]
+Kind = (
+    Literal["string", "string?", "bool", "int", "number", "strings", "object", "any", "gpu"]
+    | Mapping[str, Any]
+)
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _KEY_BEFORE = re.compile(r'[{,]\s*"[^"]*"$')
 _PLAIN: dict[str, tuple[tuple[type, ...], str]] = {
     "string": ((str,), "string"),
+    "string?": ((str,), "string"),
     "bool": ((bool,), "bool"),
     "int": ((int,), "int"),
     "number": ((int, float, str), "json.Number"),
+    "object": ((dict,), "map[string]interface {}"),
+    "any": ((object,), "interface {}"),
 }
 _ZERO: dict[str, Any] = {"string": "", "number": "", "bool": False, "int": 0, "strings": []}
 _LITERALS = {"t": "true", "f": "false", "n": "null"}
@@ -44,8 +50,8 @@ def decode(body: bytes, struct: str, fields: Mapping[str, Kind]) -> dict[str, An
     Args:
         body: The request's body.
         struct: The name of the Go type, which stands in the errors.
-        fields: The kind of each field by its JSON name. A mapping is a nested object (its Go type under
-            the empty name), and ``{"[]": kind}`` a list.
+        fields: The kind of each field by its JSON name. ``string?`` is a string that is None when absent. A
+            mapping is a nested object (its Go type under the empty name), and ``{"[]": kind}`` a list.
 
     Raises:
         GoJSONError: The body is empty, isn't JSON, or has a field of a wrong type.
@@ -89,7 +95,7 @@ def _convert(item: Any, kind: Kind, struct: str, path: str) -> Any:
         gpu = _read(item, struct, f"{path}.", {"id": "string", "name": "string", "vram_mb": "int"})
         return {name: value for name, value in gpu.items() if value}
     types, go_type = _PLAIN[kind]
-    if not isinstance(item, types) or (isinstance(item, bool) and kind != "bool"):
+    if not isinstance(item, types) or (isinstance(item, bool) and kind not in ("bool", "any")):
         shown = f"number {item}" if isinstance(item, float) else None
         raise _wrong(item, go_type, struct, path, shown)
     if kind == "number" and isinstance(item, str) and not _is_number(item):

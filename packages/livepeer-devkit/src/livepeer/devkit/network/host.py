@@ -18,7 +18,8 @@ __all__: list[str] = []
 @contextlib.asynccontextmanager
 async def _serve(settings: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     listener = listen(settings["host"], settings["port"])
-    async with Orchestrator(listener, secret=settings["secret"], tls=settings["tls"]) as orchestrator:
+    options = {name: settings[name] for name in ("secret", "tls", "models")}
+    async with Orchestrator(listener, **options) as orchestrator:
         yield {"url": orchestrator.url, "port": listener.getsockname()[1]}
 
 

@@ -8,7 +8,7 @@ import json
 import secrets
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 from livepeer.trickle.errors import ConfigurationError, LivepeerError
 
 from ..samples import SampleRunners
+from .ai_worker import START_TIMEOUT, checked_models
 from .process import Child
 
 __all__ = ["LocalNetwork"]
 
+_STARTING = 60.0  # seconds for the orchestrator itself
 _RETRIES = 40  # times the port of a killed orchestrator is asked for again, 50 ms apart
 
 
@@ -38,9 +40,14 @@ class LocalNetwork:
         port: The orchestrator's port; 0 is any free one.
         secret: What runners register with; a random one when absent.
         host: The address to listen on, a loopback one.
+        lv2v: The models of live video-to-video, and where their containers are:
+            ``{"model_id": "noop", "url": "http://127.0.0.1:9000"}``, as go-livepeer's ``-aiModels`` has them
+            (with ``pipeline``, ``capacity`` and ``warm`` if you like). When the orchestrator starts, it asks
+            each container for ``/health``, ``/hardware/info`` and ``/version``, and waits two minutes at
+            most. With no model it has no AI worker.
 
     Raises:
-        ConfigurationError: A sample of that name doesn't exist.
+        ConfigurationError: A sample of that name doesn't exist, or a model can't be meant so.
     """
 
     def __init__(
@@ -51,11 +58,13 @@ class LocalNetwork:
         port: int = 0,
         secret: str | None = None,
         host: str = "127.0.0.1",
+        lv2v: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._names = SampleRunners.checked_names(samples)
         self._tls = tls
         self._port = port
         self._host = host
+        self._models = checked_models(lv2v)
         self._secret = secret or secrets.token_hex(16)
         self._url = ""
         self._orchestrator: Child | None = None
@@ -205,7 +214,15 @@ class LocalNetwork:
         return self._orchestrator
 
     def _say_hello(self, child: Child) -> None:
-        told = child.start({"host": self._host, "port": self._port, "secret": self._secret, "tls": self._tls})
+        settings = {
+            "host": self._host,
+            "port": self._port,
+            "secret": self._secret,
+            "tls": self._tls,
+            "models": self._models,
+        }
+        patience = START_TIMEOUT * len(self._models) + _STARTING
+        told = child.start(settings, timeout=patience)
         self._orchestrator, self._url, self._port = child, told["url"], told["port"]
 
     def _discovered(self) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The embedded orchestrator: every part of it on one port.
 
-Left for later: BYOC, live video-to-video with gRPC, payments and the built-in pipelines.
+Left for later: BYOC, payments and the built-in batch pipelines.
 """
 
 from __future__ import annotations
@@ -8,25 +8,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from livepeer.trickle import TrickleServer
 
 from . import answers, paths
+from .ai_worker import AIWorker
 from .apps import Apps
 from .certificate import server_context
+from .credentials import AuthTokens
 from .discovery import Discovery
 from .gojson import GoJSONError
 from .heartbeat import Heartbeats
+from .lv2v import LiveVideoToVideo
 from .mux import Mux, split_target
+from .one_port import OnePort
 from .oversize import refuse_oversize
 from .proxying import Proxy
 from .registry import HEARTBEAT_INTERVAL, Registry
 from .sessions import SessionCallbacks
 from .validation import Refused
+
+if TYPE_CHECKING:
+    from livepeer.client._grpc import lp_rpc_pb2 as net
 
 __all__ = ["Orchestrator", "listen"]
 
@@ -59,12 +67,23 @@ class Orchestrator:
         listener: Where it listens (`listen`).
         secret: What runners register with; empty turns registration off.
         tls: Whether it speaks HTTPS, with a certificate made at each start.
+        models: The models of its AI worker (`ai_worker.checked_models`); none: it has no AI worker.
     """
 
-    def __init__(self, listener: socket.socket, *, secret: str, tls: bool = True) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        secret: str,
+        tls: bool = True,
+        models: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         host, port = listener.getsockname()[:2]
         self.url: str = f"{'https' if tls else 'http'}://{host}:{port}"
-        self.trickle: TrickleServer = TrickleServer()
+        self.on_channel_closed: list[Callable[[str], None]] = []
+        self.trickle: TrickleServer = TrickleServer(on_close=self._channel_closed)
+        self.worker: AIWorker = AIWorker(models)
+        self.tokens: AuthTokens = AuthTokens()
         self.registry: Registry = Registry(secret, self.trickle, self.url)
         self._listener = listener
         self._context = server_context(host) if tls else None
@@ -88,7 +107,13 @@ class Orchestrator:
         await runner.setup()
         refuse_oversize(runner)
         self._stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, self._listener, ssl_context=self._context).start()
+        await self.worker.start()
+        self._stack.push_async_callback(self.worker.aclose)
+        assert runner.server is not None
+        port = OnePort(runner.server, self._start_rpc)
+        server = await asyncio.get_running_loop().create_server(port, sock=self._listener, ssl=self._context)
+        self._stack.callback(port.abort)
+        self._stack.callback(server.close)
         housekeeping = asyncio.create_task(self._housekeeping())
         self._stack.callback(housekeeping.cancel)
         return self
@@ -106,10 +131,13 @@ class Orchestrator:
         app.on_response_prepare.append(answers.prepare_headers)
         self.trickle.add_routes(app)
         mux, apps = Mux(), Apps(self.registry, proxy)
+        lv2v = LiveVideoToVideo(self.worker, self.trickle, self.tokens, self._capabilities, self.url)
+        self.on_channel_closed.append(lv2v.channel_closed)
         for part in (
             Heartbeats(self.registry),
             Discovery(self.registry),
             SessionCallbacks(self.registry),
+            lv2v,
             apps,
         ):
             part.add_routes(mux)
@@ -131,6 +159,25 @@ class Orchestrator:
 
         app.router.add_route("*", "/{target:.*}", answer, expect_handler=_expect_nothing_yet)
         return app
+
+    def _channel_closed(self, name: str) -> None:
+        for tell in self.on_channel_closed:
+            tell(name)
+
+    # gRPC and protobuf are slow to load, and most callers need neither.
+
+    def _capabilities(self) -> net.Capabilities:
+        from .capabilities import capabilities_of
+
+        return capabilities_of(self.worker)
+
+    async def _start_rpc(self) -> int:
+        from .capabilities import SelfDescription
+        from .rpc import RPCServer
+
+        server = RPCServer(SelfDescription(self.worker, self.tokens, lambda: (), self.url))
+        self._stack.push_async_callback(server.aclose)
+        return await server.start()
 
     async def _housekeeping(self) -> None:
         """Forget silent runners and keep the channels of the others warm."""
