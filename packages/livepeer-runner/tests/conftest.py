@@ -5,6 +5,7 @@ import contextlib
 import json
 import secrets
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -77,6 +78,8 @@ class Orchestrator:
         self.answers: list[int] = []
         self.unregistered: list[str] = []
         self.stopped: list[str] = []
+        self.offers: list[tuple[float, dict[str, Any]]] = []
+        self.looks = 0
         self.certificate = certificate
         self.changed = asyncio.Condition()
         self.held = 0
@@ -89,6 +92,7 @@ class Orchestrator:
         self.runners: dict[str, dict[str, Any]] = {}
         self.secrets: dict[str, str] = {}
         self.sessions: dict[str, str] = {}
+        self.capabilities: dict[str, dict[str, Any]] = {}
         self.trickle = TrickleServer()
 
     @property
@@ -99,6 +103,9 @@ class Orchestrator:
         app = web.Application(middlewares=[self._gate])
         app.router.add_post("/runners/heartbeat", self._heartbeat)
         app.router.add_post("/runners/{id}/unregister", self._unregister)
+        app.router.add_post("/capability/register", self._register_capability)
+        app.router.add_post("/capability/unregister", self._unregister_capability)
+        app.router.add_get("/process/token", self._token_for)
         app.router.add_post("/apps/{id}/session", self._open)
         session = "/apps/{id}/session/{session}"
         app.router.add_post(session + "/channels", self._channels)
@@ -181,6 +188,25 @@ class Orchestrator:
             "heartbeat_ttl": "20s",
             "session_ids": [key for key, owner in self.sessions.items() if owner == runner_id],
         }
+
+    async def _register_capability(self, request: web.Request) -> web.Response:
+        if request.headers["Authorization"] != self.secret:
+            return web.Response(status=400, text="invalid authorization\n")
+        offer = await request.json()
+        self.offers.append((time.monotonic(), offer))
+        self.capabilities[offer["name"]] = offer
+        await self._notify()
+        return web.Response(text="ok")
+
+    async def _unregister_capability(self, request: web.Request) -> web.Response:
+        self.capabilities.pop(await request.text(), None)
+        return web.Response(text="ok")
+
+    async def _token_for(self, request: web.Request) -> web.Response:
+        self.looks += 1
+        offer = self.capabilities.get(request.headers["Livepeer-Capability"])
+        await self._notify()
+        return web.json_response({"available_capacity": offer["capacity"]} if offer else {})
 
     async def _unregister(self, request: web.Request) -> web.Response:
         runner_id = request.match_info["id"]

@@ -37,6 +37,8 @@ async def test_the_paths_of_a_pipeline(http: aiohttp.ClientSession) -> None:
         for method in ("GET", "POST"):
             async with http.request(method, server.url + "/schema") as response:
                 schema = await response.json()
+            async with http.request(method, server.url + "/health") as response:
+                assert (response.status, (await response.json())["status"]) == (200, "IDLE")
         assert (schema["run"], schema["version"], schema["stream"]) == ("/run", "1.2", False)
         assert schema["input"]["required"] == ["text"]
         async with http.get(server.url + "/openapi.json") as response:
@@ -159,6 +161,50 @@ async def test_a_generator_answers_with_events(http: aiohttp.ClientSession) -> N
                 *events, usage, end = (await response.text()).split("\n\n")[:-1]
                 assert events == ["data: Hel", "data: lo\ndata: you"]
                 assert (usage, end) == ('event: usage\nid: 7\ndata: {"n":2}', "data: [DONE]")
+
+
+class Large(Pipeline):
+    closed = False
+
+    def run(self, lines: int, width: int) -> Any:
+        try:
+            yield "before"
+            yield "\n".join(["x" * width] * lines)
+            yield "after"
+        finally:
+            Large.closed = True
+
+
+@pytest.mark.parametrize(
+    ("headers", "lines", "width", "passes"),
+    [
+        ({}, 1, 60 * 1024 - 6, True),
+        ({}, 3, 60 * 1024 - 6, True),  # the limit is that of a line
+        ({}, 1, 60 * 1024 - 5, False),
+        ({"Livepeer-Runner-Route": "runner_1"}, 1, 70_000, True),
+    ],
+)
+async def test_what_an_orchestrator_would_cut_off_is_an_error_instead(
+    headers: dict[str, str], lines: int, width: int, passes: bool, http: aiohttp.ClientSession
+) -> None:
+    async with (
+        running(Large()) as server,
+        http.post(server.url + "/run", json={"lines": lines, "width": width}, headers=headers) as response,
+    ):
+        events = (await response.text()).split("\n\n")
+        assert events[0] == "data: before"
+        if passes:
+            assert events[2:] == ["data: after", "data: [DONE]", ""]
+        else:
+            assert events[1].startswith("event: error\ndata: ")
+            error = json.loads(events[1].partition("data: ")[2])["error"]
+            assert "a line of 61441 bytes" in error["message"]
+            assert "60 KiB" in error["message"]
+            assert events[2:] == [""]
+        async with asyncio.timeout(10):
+            while server.health()["in_use"]:
+                await asyncio.sleep(0.01)
+    assert Large.closed
 
 
 async def test_an_error_before_the_first_event_has_its_status(http: aiohttp.ClientSession) -> None:

@@ -16,11 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from ._workers import Lease, Worker
 from .errors import HTTPError, RunFailed
-from .events import DONE, KEEP_ALIVE, encode_error, encode_event
+from .events import DONE, KEEP_ALIVE, encode_error, encode_event, too_long
 from .pipeline import Pipeline
 from .results import encode_result, is_stream
 
-__all__ = ["answer", "as_http_error"]
+__all__ = ["answer", "as_http_error", "through_live_runner"]
 
 _logger = logging.getLogger("livepeer.runner")
 
@@ -48,7 +48,7 @@ async def answer(pipeline: Pipeline, lease: Callable[[], Awaitable[Lease]], requ
             return _GONE
         if not is_stream(result):
             return await _whole(result, place)
-        events = _Events(result, place)
+        events = _Events(result, place, limited=not through_live_runner(request))
         return await _streamed(events, gone, _after_the_body(body_read_at, request))
     except HTTPError:
         raise
@@ -58,6 +58,11 @@ async def answer(pipeline: Pipeline, lease: Callable[[], Awaitable[Lease]], requ
         gone.cancel()
         if events is None:
             place.close()
+
+
+def through_live_runner(request: Request) -> bool:
+    """Whether a call came by an orchestrator's live runners; one by BYOC looks like one without any."""
+    return "livepeer-runner-route" in request.headers
 
 
 def as_http_error(error: Exception, where: str) -> HTTPError:
@@ -114,7 +119,7 @@ def _after_the_body(read_at: float, request: Request) -> float:
     go-livepeer v0.9.1 cuts off a streamed answer whose head comes at the very moment in which its proxy
     finishes with the request's body (4 in 1500 streams; none that began a millisecond later).
     """
-    return read_at + (_PROXY_PAUSE if "livepeer-runner-route" in request.headers else 0.0)
+    return read_at + (_PROXY_PAUSE if through_live_runner(request) else 0.0)
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -146,9 +151,10 @@ async def _cancel(task: asyncio.Future[Any]) -> None:
 class _Events:
     """The events of one stream, and its place, which is given back when the generator is closed."""
 
-    def __init__(self, source: Any, place: Lease) -> None:
+    def __init__(self, source: Any, place: Lease, *, limited: bool) -> None:
         self._source = source
         self._place = place
+        self._limited = limited
         self._items = source if hasattr(source, "__anext__") else _in_thread(source, place.worker)
         self._ahead: asyncio.Future[Any] | None = None
         self._over = False
@@ -173,7 +179,10 @@ class _Events:
         if item is _END:
             self._finished()
             return None
-        return encode_event(item)
+        data = encode_event(item)
+        if self._limited and (error := too_long(data)) is not None:
+            raise error
+        return data
 
     def _finished(self) -> None:
         """Give the place back before the reader learns of the end, and perhaps calls again at once."""

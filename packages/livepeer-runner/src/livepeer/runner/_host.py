@@ -66,6 +66,7 @@ class Host:
         self.failure: BaseException | None = None
         self.tls: TLSPolicy = TLSPolicy()
         self.orchestrator: str | None = None
+        self.byoc: bool = False  # whether it is registered for BYOC
         self.gpu: dict[str, Any] | None = None
         self._transport: Transport | None = None
         self._setup: asyncio.Task[None] | None = None

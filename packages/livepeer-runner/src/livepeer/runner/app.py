@@ -29,7 +29,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ._calls import answer
+from ._calls import answer, through_live_runner
 from ._definition import Definition
 from ._host import Host
 from ._version import __version__
@@ -110,7 +110,13 @@ def app_of(host: Host, *, idle_timeout: float | None = 60.0) -> FastAPI:
 
         async def run(request: Request) -> Response:
             """Call the capability."""
-            return await answer(pipeline, host.lease, request)
+            try:
+                return await answer(pipeline, host.lease, request)
+            except HTTPError as error:
+                if host.byoc and not through_live_runner(request):
+                    # At a 401 an orchestrator forgets the capability, as one whose token is wrong.
+                    raise error.instead_of(401, 403) from error
+                raise
 
         for path in ("/run", f"/{host.name}"):
             app.add_api_route(

@@ -18,6 +18,9 @@ __all__ = ["Event", "encode_event"]
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
+LINE_LIMIT = 60 * 1024
+"""Bytes in one line of a BYOC stream: an orchestrator ends a stream, without a word, at a line of 64 KiB
+(go-livepeer v0.9.1, ``byoc/job_orchestrator.go``, a `bufio.Scanner`)."""
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -67,6 +70,17 @@ def encode_event(item: Any) -> bytes:
         lines.append(f"retry: {event.retry}")
     lines += [f"data: {line}" for line in _LINE_END.split(text)]
     return ("\n".join(lines) + "\n\n").encode("utf-8", "replace")
+
+
+def too_long(event: bytes) -> HTTPError | None:
+    """Why an orchestrator would end a BYOC stream at this event; None when it wouldn't."""
+    if len(event) <= LINE_LIMIT or (longest := max(map(len, event.split(b"\n")))) <= LINE_LIMIT:
+        return None
+    return HTTPError(
+        500,
+        f"An event has a line of {longest} bytes, and a BYOC stream carries {LINE_LIMIT} (60 KiB) in one: "
+        "yield smaller pieces. Streams of a live runner have no such limit.",
+    )
 
 
 def encode_error(error: HTTPError) -> bytes:

@@ -155,6 +155,7 @@ def _registrations(
         if way == "live-runner":
             begin[way] = partial(LiveRunnerRegistration, host, *where, description(host, url, options))
         else:
+            host.byoc = True
             begin[way] = partial(ByocRegistration, host, *where, offer(host, url, options))
     return [begin[way] for way in ("live-runner", "byoc") if way in begin]
 

@@ -31,6 +31,7 @@ _PACE = 20.0  # seconds between two registrations
 _LOOK = 10.0  # seconds between two looks
 _RETRY_MIN, _RETRY_MAX = 0.25, 5.0  # seconds between looks while the orchestrator is down
 _REFUSED = 30.0  # seconds between tries while it refuses us: a mended configuration is found by itself
+_SPREAD = 1.0  # seconds within which forgotten workers register again, spread over them
 _BLIND = 300.0  # seconds after which an idle worker registers again where it can't look
 _NOBODY = base64.b64encode(json.dumps({"addr": "0x" + "0" * 40, "sig": ""}).encode()).decode()
 
@@ -163,7 +164,7 @@ class Capability:
         self._look(status, body, now=now, busy=busy)
         if not self._wanted:
             return Look(_LOOK * self._uniform(0.9, 1.1))
-        return Look(max(0.0, self._sent_at + _PACE - now) + self._uniform(0.0, 1.0))
+        return Look(max(0.0, self._sent_at + _PACE - now) + self._uniform(0.0, _SPREAD))
 
     def failed(self, ask: Ask, *, sent: bool = True) -> Look:
         """Take it that there was no answer: the orchestrator is down, or was restarted.
