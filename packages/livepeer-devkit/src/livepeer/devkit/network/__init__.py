@@ -6,6 +6,8 @@ One module per part of the orchestrator:
 - `heartbeat`: the registration side, what runners call;
 - `discovery` and `apps`: the client side;
 - `sessions`: what a runner may ask for during a session;
+- `byoc_registry`, `byoc_jobs` and `byoc_events`: what there is to know of BYOC, without I/O;
+- `byoc`, `byoc_streams` and `byoc_workers`: its calls, its streams, and the way to its workers;
 - `proxying` and `upgrading`: HTTP and WebSockets carried to the runner;
 - `mux`, `paths`, `answers` and `gojson`: the habits of Go's standard library that clients can see;
 - `certificate` and `orchestrator`: TLS, and all of it together;

@@ -1,7 +1,8 @@
 """JSON as Go's ``encoding/json`` reads and writes it: an orchestrator's answers and complaints.
 
 `decode` reads a body into the fields a handler declares, ignores the others and says of a wrong one what Go
-says (Go 1.25, ``encoding/json``: ``decode.go``, ``scanner.go``). Only the first value of a body counts.
+says (Go 1.25, ``encoding/json``: ``decode.go``, ``scanner.go``). Only the first value of a body counts for
+it; `unmarshal` wants nothing behind that.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-__all__ = ["GoJSONError", "Kind", "decode", "encode"]
+__all__ = ["GoJSONError", "Kind", "decode", "encode", "unmarshal"]
 
 Kind = (
-    Literal["string", "string?", "bool", "int", "number", "strings", "object", "any", "gpu"]
+    Literal["string", "string?", "bool", "int", "int64", "number", "strings", "object", "any", "gpu"]
     | Mapping[str, Any]
 )
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -24,11 +25,13 @@ _PLAIN: dict[str, tuple[tuple[type, ...], str]] = {
     "string?": ((str,), "string"),
     "bool": ((bool,), "bool"),
     "int": ((int,), "int"),
+    "int64": ((int,), "int64"),
     "number": ((int, float, str), "json.Number"),
     "object": ((dict,), "map[string]interface {}"),
     "any": ((object,), "interface {}"),
 }
-_ZERO: dict[str, Any] = {"string": "", "number": "", "bool": False, "int": 0, "strings": []}
+_ZERO: dict[str, Any] = {"string": "", "number": "", "bool": False, "int": 0, "int64": 0, "strings": []}
+_SPACE = " \t\r\n"
 _LITERALS = {"t": "true", "f": "false", "n": "null"}
 
 
@@ -56,13 +59,34 @@ def decode(body: bytes, struct: str, fields: Mapping[str, Kind]) -> dict[str, An
     Raises:
         GoJSONError: The body is empty, isn't JSON, or has a field of a wrong type.
     """
-    text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
+    value, _ = _first_value(body)
+    return _fields(value, struct, fields)
+
+
+def unmarshal(body: bytes | str, struct: str, fields: Mapping[str, Kind]) -> dict[str, Any]:
+    """The same for a body that is one JSON value and nothing else, as ``json.Unmarshal`` reads it."""
+    try:
+        value, rest = _first_value(body.encode("utf-8", "replace") if isinstance(body, str) else body)
+    except GoJSONError as error:
+        short = str(error) in ("EOF", "unexpected EOF")
+        raise GoJSONError("unexpected end of JSON input") if short else error from None
+    if rest:
+        raise GoJSONError(f"invalid character {_quoted(rest[0])} after top-level value")
+    return _fields(value, struct, fields)
+
+
+def _first_value(body: bytes) -> tuple[Any, str]:
+    text = body.decode("utf-8", "replace").lstrip(_SPACE)
     if not text:
         raise GoJSONError("EOF")
     try:
-        value, _ = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)
+        value, end = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise GoJSONError(_complaint(text, getattr(error, "pos", 0))) from None
+    return value, text[end:].lstrip(_SPACE)
+
+
+def _fields(value: Any, struct: str, fields: Mapping[str, Kind]) -> dict[str, Any]:
     if value is None:
         return {name: _zero(kind) for name, kind in fields.items()}
     if not isinstance(value, dict):

@@ -1,6 +1,6 @@
 """The embedded orchestrator: every part of it on one port.
 
-Left for later: BYOC, payments and the built-in batch pipelines.
+Left for later: payments and the built-in batch pipelines.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from livepeer.trickle import TrickleServer
 from . import answers, paths
 from .ai_worker import AIWorker
 from .apps import Apps
+from .byoc import Byoc
+from .byoc_registry import Capabilities
+from .byoc_streams import ByocStreams
+from .byoc_workers import Workers
 from .certificate import server_context
 from .credentials import AuthTokens
 from .discovery import Discovery
@@ -84,15 +88,18 @@ class Orchestrator:
         self.trickle: TrickleServer = TrickleServer(on_close=self._channel_closed)
         self.worker: AIWorker = AIWorker(models)
         self.tokens: AuthTokens = AuthTokens()
+        self._secret = secret
         self.registry: Registry = Registry(secret, self.trickle, self.url)
+        self.capabilities: Capabilities = Capabilities()
         self._listener = listener
         self._context = server_context(host) if tls else None
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Orchestrator:
-        proxy = Proxy()
+        proxy, workers = Proxy(), Workers()
         self._stack.push_async_callback(proxy.aclose)
-        app = self._application(proxy)
+        self._stack.push_async_callback(workers.aclose)
+        app = self._application(proxy, workers)
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -126,7 +133,7 @@ class Orchestrator:
     ) -> None:
         await self._stack.aclose()
 
-    def _application(self, proxy: Proxy) -> web.Application:
+    def _application(self, proxy: Proxy, workers: Workers) -> web.Application:
         app = web.Application(client_max_size=64 << 20)
         app.on_response_prepare.append(answers.prepare_headers)
         self.trickle.add_routes(app)
@@ -139,6 +146,8 @@ class Orchestrator:
             SessionCallbacks(self.registry),
             lv2v,
             apps,
+            Byoc(self._secret, self.capabilities, workers, self.url),
+            ByocStreams(self.capabilities, workers, self.trickle, self.url),
         ):
             part.add_routes(mux)
         for pattern in _TRICKLE:  # served above; here for what a wrong method or a missing slash gets

@@ -23,7 +23,7 @@ from . import answers, paths, sniffing, upgrading
 from .mux import split_target
 from .uploading import Upload
 
-__all__ = ["Proxy", "Target"]
+__all__ = ["Proxy", "Target", "connect_error"]
 
 _HOP_BY_HOP = (
     "Connection",
@@ -115,7 +115,7 @@ class Proxy:
                 request.method, url, headers=headers, data=upload.data(), allow_redirects=False
             )
         except (aiohttp.ClientError, OSError) as error:
-            return answers.error(_connect_error(error, url), 502)
+            return answers.error(connect_error(error, url), 502)
         async with upstream:
             await upload.settle(upstream)
             return await _answer(request, upstream, undo_gzip)
@@ -222,7 +222,7 @@ def _hang_up(request: web.Request) -> None:
         request.transport.close()
 
 
-def _connect_error(error: BaseException, url: URL) -> str:
+def connect_error(error: BaseException, url: URL) -> str:
     """Go's words for a runner that can't be reached or doesn't answer."""
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "EOF"

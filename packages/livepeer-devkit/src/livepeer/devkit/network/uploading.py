@@ -14,10 +14,16 @@ from collections.abc import AsyncIterator
 import aiohttp
 from aiohttp import web
 
-__all__ = ["Upload"]
+__all__ = ["Upload", "whole"]
 
 _SWALLOWED = 256 << 10  # bytes of an unread body that Go reads before it answers
 _STUCK = 0.05  # seconds in which a runner that reads at all takes a piece
+
+
+async def whole(request: web.Request) -> bytes:
+    """A body of any size, whole; who waits for a 100 gets it now."""
+    pieces = Upload(request).data()
+    return b"" if pieces is None else b"".join([piece async for piece in pieces])
 
 
 class Upload:
