@@ -229,9 +229,9 @@ def as_livepeer_error(error: Exception, where: str, **details: Any) -> LivepeerE
         case CertificateChanged():
             return ConnectionFailed(
                 f"The certificate of {where} is not the one that was pinned; nothing was sent.",
-                hint="An orchestrator makes a certificate at each start, so this may be a restart: a call "
-                "that begins now accepts it, unless tls='pin-strict'.",
-                retryable=True,
+                hint=f"An orchestrator makes a certificate at each start, so this may be a restart: "
+                f"{_acceptance(error.accepted_in)}",
+                retryable=error.accepted_in is not None,
                 **details,
             )
         case aiohttp.ConnectionTimeoutError():
@@ -277,6 +277,15 @@ def as_livepeer_error(error: Exception, where: str, **details: Any) -> LivepeerE
         case RuntimeError():
             return ConnectionFailed(f"The connection to {where} was closed on this side.", **details)
     return ConfigurationError(f"The request to {where} can't be made: {error}.", **details)
+
+
+def _acceptance(seconds: float | None) -> str:
+    """When a changed certificate is accepted."""
+    if seconds is None:
+        return "tls='pin-strict' refuses it for as long as this gateway lives; another Gateway accepts it."
+    if seconds > 0:
+        return f"but the second one within a minute; a call is accepted again in {seconds:.0f} s."
+    return "a call that begins now accepts it, unless tls='pin-strict'."
 
 
 def _reason(error: OSError) -> str:

@@ -50,6 +50,7 @@ class Discovery:
         self._pool = pool
         self._listing: Listing | None = None
         self._read_at = float("-inf")
+        self._seen: dict[str, float] = {}  # when each app was last listed
         self._asking: tuple[asyncio.AbstractEventLoop, asyncio.Task[Listing]] | None = None
         on_fork(self)
 
@@ -82,7 +83,13 @@ class Discovery:
         )
         if listing.reached:
             self._listing, self._read_at = listing, time.monotonic()
+            self._seen |= {runner.app: self._read_at for runner in listing.runners}
         return listing
+
+    def missing_for(self, *apps: str) -> float | None:
+        """How many seconds ago one of these was listed last; None when none ever was."""
+        times = [self._seen[app] for app in apps if app in self._seen]
+        return time.monotonic() - max(times) if times else None
 
     async def _ask_one(self, place: str) -> Listing:
         is_orchestrator = place in self._config.orchestrators

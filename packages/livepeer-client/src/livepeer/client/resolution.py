@@ -119,7 +119,10 @@ class _Search:
         if serious or (self.failures and self._runners):
             return (serious or self.failures)[-1]
         against = tuple(offer.rejection for offer in self._offers.values() if offer.rejection is not None)
-        return not_found(self._listing, *self._wanted[:2], self._rejections + against)
+        capability, model = self._wanted[:2]
+        apps = (capability, f"{capability}/{model}") if model else (capability,)
+        missing = self._resolver.discovery.missing_for(*apps)
+        return not_found(self._listing, capability, model, self._rejections + against, missing_for=missing)
 
     def _stuck(self) -> bool:
         """Whether somebody has the capability, and can't take the call."""

@@ -70,9 +70,22 @@ def ranked(
 
 
 def not_found(
-    listing: Listing, capability: str, model: str | None, rejections: tuple[Rejection, ...]
+    listing: Listing,
+    capability: str,
+    model: str | None,
+    rejections: tuple[Rejection, ...],
+    *,
+    missing_for: float | None = None,
 ) -> LivepeerError:
-    """The error for a call that nothing can take."""
+    """The error for a call that nothing can take.
+
+    Args:
+        listing: What the network answered.
+        capability: The name of the capability.
+        model: Its model.
+        rejections: What is against each candidate.
+        missing_for: For how many seconds the capability has been missing, if it was there before.
+    """
     asked = f"{capability!r} (model {model!r})" if model else repr(capability)
     if rejections:
         if all(rejection.reason == ASKS_FOR_PAYMENT for rejection in rejections):
@@ -86,11 +99,15 @@ def not_found(
             f"No orchestrator could be asked for {asked}.", rejections=listing.rejections, retryable=True
         )
     available = tuple(sorted({runner.app for runner in listing.runners}))
+    hint = _suggest(capability, available, listing.rejections)
+    if missing_for is not None:
+        hint = f"It was there {missing_for:.0f} s ago; runners come back seconds after a restart. {hint}"
     return CapabilityNotFound(
         f"No orchestrator has {asked}.",
-        hint=_suggest(capability, available, listing.rejections),
+        hint=hint,
         capability=capability,
         available=available,
+        retryable=missing_for is not None or not (available or listing.rejections),
     )
 
 

@@ -36,7 +36,18 @@ _REPIN_INTERVAL = 60.0  # seconds between two accepted changes of one host's cer
 
 
 class CertificateChanged(aiohttp.ServerFingerprintMismatch):
-    """The peer's certificate is not the pinned one; the connection was closed before a request was sent."""
+    """The peer's certificate is not the pinned one; the connection was closed before a request was sent.
+
+    Attributes:
+        accepted_in: In how many seconds a connection to the same peer is accepted: 0 when that is so now, as
+            after the first change; None for never.
+    """
+
+    def __init__(
+        self, expected: bytes, got: bytes, host: str, port: int, *, accepted_in: float | None = 0.0
+    ) -> None:
+        super().__init__(expected, got, host, port)
+        self.accepted_in: float | None = accepted_in
 
 
 class TLSPolicy:
@@ -133,7 +144,8 @@ class _Pin(aiohttp.Fingerprint):
         pinned = self._learned.setdefault("pin", found)
         if found == pinned:
             return
-        if not self._strict and time.monotonic() - self._repinned_at >= _REPIN_INTERVAL:
+        left = self._repinned_at + _REPIN_INTERVAL - time.monotonic()
+        if not self._strict and left <= 0:
             self._repinned_at = time.monotonic()
             self._learned["pin"] = found
             _logger.warning(
@@ -142,7 +154,8 @@ class _Pin(aiohttp.Fingerprint):
                 pinned.hex(),
                 found.hex(),
             )
-        raise CertificateChanged(pinned, found, *self._key)
+        accepted_in = None if self._strict else max(left, 0.0)
+        raise CertificateChanged(pinned, found, *self._key, accepted_in=accepted_in)
 
 
 class Transport:

@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from ..errors import ChannelClosed, ChannelNotFound, LivepeerError, SessionEnded, SessionLost, SessionStalled
 from ..routes._health import Health
@@ -67,6 +68,7 @@ class Watch:
         self._over: LivepeerError | None = None
         self._closing = False
         self._seen_channel: str | None = None
+        self._certificate = self._pinned()
         self._task = asyncio.create_task(self._run(), name="livepeer-session-watch")
 
     def expect_the_end(self) -> None:
@@ -131,6 +133,8 @@ class Watch:
                 if self._over is not None:
                     return Health.ALIVE
                 health = await self._started.ask(self._transport, self._started)
+                if health is Health.SESSION_GONE and self._pinned() != self._certificate:
+                    health = Health.LOST  # started anew, which another call may have noticed first
                 _logger.debug("session %s: %s", self._started.session_id, health.value)
                 if self._closing and health is Health.SESSION_GONE:
                     return health
@@ -149,6 +153,11 @@ class Watch:
                 elif channel is not None:
                     self._end(self._channel_closed(channel))
                 return health
+
+    def _pinned(self) -> bytes | None:
+        """The certificate of the orchestrator at this moment."""
+        where = urlsplit(self._started.orchestrator)
+        return self._transport.tls.pinned(where.hostname or "", where.port or 443)
 
     def _end(self, end: tuple[LivepeerError, bool]) -> None:
         if self._over is None:

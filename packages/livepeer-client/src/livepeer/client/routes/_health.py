@@ -62,14 +62,16 @@ async def _until_sure(
     session: Started,
     ask: Callable[[Transport, Started], Awaitable[tuple[Health, bool]]],
 ) -> Health:
-    health = Health.ALIVE
+    health, refused = Health.ALIVE, False
     for attempt in range(_TRIES):
         if attempt:
             await asyncio.sleep(_PAUSE)
         health, sure = await ask(transport, session)
         if sure:
             break
-    return health
+        refused = refused or health is Health.LOST
+    # Who refused a moment ago and now knows no such session was started anew.
+    return Health.LOST if refused and health is Health.SESSION_GONE else health
 
 
 async def _ask(transport: Transport, session: Started) -> tuple[Health, bool]:
