@@ -48,6 +48,7 @@ class Checker:
     def run(self, what: str, *command: object, cwd: Path | None = None) -> bool:
         """Run a command, print its output when it fails; whether it passed."""
         environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+        environment["PYTHONPYCACHEPREFIX"] = str(self.work / "pycache")
         done = subprocess.run(
             [str(word) for word in command],
             cwd=cwd or self.work,
