@@ -92,6 +92,7 @@ class Orchestrator:
         self.notes: list[str] = []
         self.reserved = self.stopped = 0
         self.discovery: Handler | None = None
+        self.byoc: Handler | None = None
         self.reserving: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self.stopping: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
         self.before_reserve: Gate | None = None
@@ -198,6 +199,7 @@ class Orchestrator:
         app = web.Application(client_max_size=1 << 30, middlewares=[self._record])
         route = app.router
         route.add_get("/discovery", self._discovery)
+        route.add_route("*", "/process/{tail:.*}", self._process)
         route.add_route("*", "/apps/{id}/app", self._slash)
         route.add_route("*", "/apps/{id}/app/{tail:.*}", self._single_shot)
         route.add_post("/apps/{id}/session", self._reserve)
@@ -229,6 +231,11 @@ class Orchestrator:
         if self.discovery is not None:
             return await self.discovery(self, request)
         return web.json_response(self.listing(f"{request.scheme}://{request.host}"))
+
+    async def _process(self, request: web.Request) -> web.StreamResponse:
+        return (
+            await self.byoc(self, request) if self.byoc is not None else go_error(404, "404 page not found")
+        )
 
     def listing(self, base: str) -> list[dict[str, Any]]:
         used = collections.Counter(app.id for app in self.sessions.values())

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import (
     CapabilityError,
+    CapacityError,
     FirstByteTimeout,
     InsufficientBalance,
     LivepeerError,
@@ -51,6 +52,10 @@ def job_verdict(
             body=text,
             retryable=True,
             **details,
+        )
+    if status == 503 and _is_full_runner(content):
+        return CapacityError(
+            f"{capability!r} takes no call now: {text}", hint="Try again when a call has ended.", **details
         )
     return CapabilityError(
         f"{capability!r} answered {status}: {text or 'without a text'}.",
@@ -121,6 +126,15 @@ def _not_processed(
         message = f"The worker of {capability!r} broke off before it answered ({reason})."
         hint = "It may have begun the work."
     return OrchestratorError(message, hint=hint, status=500, body=text, retryable=True, **details)
+
+
+def _is_full_runner(content: bytes) -> bool:
+    """Whether this is what `livepeer.runner` says when it begins no work: it keeps its own count here, as no
+    orchestrator does it."""
+    try:
+        return bool(json.loads(content)["error"]["type"] == "Unavailable")
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return False
 
 
 def _kind_of(content: bytes) -> str:
