@@ -281,8 +281,9 @@ def test_a_forgotten_capability_is_asked_for_again(jobs: Jobs, verbs: Any) -> No
     assert verbs.run("job", input=1) == 1
     jobs.known.clear()
     del jobs.capacity["job"]
-    with pytest.raises(CapabilityNotFound):
+    with pytest.raises(CapabilityNotFound, match="was there") as caught:
         verbs.run("job")
+    assert caught.value.retryable
     jobs.known.add("job")
     jobs.capacity["job"] = 1
     assert verbs.run("job", input=2) == 2

@@ -89,6 +89,7 @@ class Offers:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._kept: dict[tuple[str, str], tuple[float, Offer]] = {}
+        self._seen: dict[str, float] = {}  # when each capability was last offered
         self._asking: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[Offer]] = {}
         on_fork(self)
 
@@ -124,6 +125,11 @@ class Offers:
         offers = [known[orchestrator] for orchestrator in orchestrators if orchestrator in known]
         return sorted(offers, key=lambda offer: offer.available <= 0)
 
+    def missing_for(self, capability: str) -> float | None:
+        """How many seconds ago somebody last had a free place of it; None when nobody ever had."""
+        seen = self._seen.get(capability)
+        return time.monotonic() - seen if seen is not None else None
+
     def forget(self, orchestrator: str, capability: str) -> None:
         """Don't believe the last answer any more."""
         self._kept.pop((orchestrator, capability), None)
@@ -153,7 +159,9 @@ class Offers:
         if offer.available and offer.usable:
             if len(self._kept) >= _MANY:
                 self._kept.clear()
-            self._kept[orchestrator, capability] = (time.monotonic(), offer)
+                self._seen.clear()
+            self._seen[capability] = time.monotonic()
+            self._kept[orchestrator, capability] = (self._seen[capability], offer)
         return offer
 
     def _after_fork(self) -> None:

@@ -121,7 +121,8 @@ class _Search:
         against = tuple(offer.rejection for offer in self._offers.values() if offer.rejection is not None)
         capability, model = self._wanted[:2]
         apps = (capability, f"{capability}/{model}") if model else (capability,)
-        missing = self._resolver.discovery.missing_for(*apps)
+        times = self._resolver.discovery.missing_for(*apps), self._resolver.offers.missing_for(capability)
+        missing = min((seconds for seconds in times if seconds is not None), default=None)
         return not_found(self._listing, capability, model, self._rejections + against, missing_for=missing)
 
     def _stuck(self) -> bool:
