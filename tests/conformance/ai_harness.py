@@ -11,15 +11,19 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 from aiohttp import web
 
-__all__ = ["Container", "DockerEngine", "HeldPorts", "StandIn", "make_models", "port_of"]
+from livepeer.client._grpc import lp_rpc_pb2 as net
+
+__all__ = ["Caller", "Container", "DockerEngine", "HeldPorts", "StandIn", "make_models", "port_of"]
 
 PIPELINE = "live-video-to-video"
 
@@ -230,3 +234,32 @@ class Container:
         if request.path not in answers:
             return web.json_response({"detail": {"msg": "nothing here"}}, status=404)
         return web.json_response(answers[request.path])
+
+
+class Caller:
+    """A bare gRPC client of an orchestrator, whose certificate it takes for the only one to be trusted."""
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        if address.scheme == "https":
+            certificate = ssl.get_server_certificate((address.hostname or "", address.port or 0))
+            trusted = grpc.ssl_channel_credentials(certificate.encode())
+            self.channel = grpc.aio.secure_channel(address.netloc, trusted)
+        else:
+            self.channel = grpc.aio.insecure_channel(address.netloc)
+        self._call = self.channel.unary_unary(
+            "/net.Orchestrator/GetOrchestrator",
+            request_serializer=net.OrchestratorRequest.SerializeToString,
+            response_deserializer=net.OrchestratorInfo.FromString,
+        )
+
+    async def ask(self, request: net.OrchestratorRequest | None = None) -> net.OrchestratorInfo:
+        """Ask what there is."""
+        info: net.OrchestratorInfo = await self._call(request or net.OrchestratorRequest(), timeout=10)
+        return info
+
+    async def __aenter__(self) -> Caller:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.channel.close()

@@ -16,12 +16,13 @@ from typing import Any
 from aiohttp import web
 
 from .errors import ChannelNotFound
-from .protocol import CLOSED, EXPECT_CONTENT, LATEST, NO_SUCH_SEGMENT, RESET, SEQ
+from .protocol import CLOSED, EXPECT_CONTENT, LATEST, NEXT, NO_SUCH_SEGMENT, RESET, SEQ
 from .ring import Channel, Segment
 
 __all__ = ["TrickleServer"]
 
 _KEEPALIVE = 10.0  # seconds between two provisional answers to a writer that waits with its first byte
+_AGAIN = 0.1  # seconds until a place that cannot be read is looked at again
 _TICK = 5.0  # seconds between two looks for readers that went away without a word
 _WRITE_SIZE = 64 * 1024
 _READ_SIZE = (
@@ -84,6 +85,27 @@ class TrickleServer:
         segment.append(data)
         segment.close()
         return segment.seq
+
+    async def read_along(self, name: str) -> None:
+        """Be a reader that waits for the next segment, each time, and ends with the channel.
+
+        It takes one of the ring's places, as every reader at the head does.
+        """
+        channel = self._channels.get(name)
+        while channel is not None and not channel.closed:
+            segment = channel.for_read(NEXT)
+            assert segment is not None
+            if segment.closed:  # by its number, before it was begun: the next one is this one again
+                await asyncio.sleep(_AGAIN)
+                continue
+            changed = asyncio.Event()
+            segment.watch(changed.set)
+            try:
+                while not segment.closed:
+                    changed.clear()
+                    await changed.wait()
+            finally:
+                segment.unwatch(changed.set)
 
     def channel_names(self) -> list[str]:
         """The names of the open channels, oldest first."""

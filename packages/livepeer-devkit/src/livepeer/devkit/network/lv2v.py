@@ -68,6 +68,7 @@ class LiveVideoToVideo:
         self._capabilities = capabilities
         self._url = public_url
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
 
     def add_routes(self, mux: Mux) -> None:
         """Serve the pipeline."""
@@ -87,6 +88,7 @@ class LiveVideoToVideo:
         manifest_id = secrets.token_hex(4)
         for suffix, mime_type in _CHANNELS.items():
             self._trickle.create(manifest_id + suffix, mime_type)
+        self._read_along(manifest_id)
         base = f"{self._url}/ai/trickle/{manifest_id}"
         common = {
             "control_url": f"{base}-control",
@@ -113,6 +115,12 @@ class LiveVideoToVideo:
         except NoAnswer:
             return answers.dropped(request)  # and its channels stay
         return answers.json_answer(common | {"publish_url": base, "subscribe_url": f"{base}-out"})
+
+    def _read_along(self, manifest_id: str) -> None:
+        """The orchestrator counts what is to be paid by the segments of the input, free or not."""
+        reading = asyncio.create_task(self._trickle.read_along(manifest_id))
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
 
     async def _begin(self, manifest_id: str, model_id: str, told: dict[str, Any]) -> None:
         """Tell a container of the job; without one there is no job."""
