@@ -135,9 +135,13 @@ async def test_offchain_nobody_looks_at_a_signature(plain: Caller) -> None:
 
 async def test_byoc_capabilities_are_among_the_prices(plain: Caller, worker: Worker) -> None:
     name = await worker.register_byoc(capacity=3)
+    priced = await worker.register_byoc(price_per_unit=7, price_scaling=2)
     info = await plain.ask()
-    (price,) = [price for price in info.capabilities_prices if price.constraint == name]
-    assert price == net.PriceInfo(pricePerUnit=0, pixelsPerUnit=1, capability=BYOC, constraint=name)
+    prices = {price.constraint: price for price in info.capabilities_prices}
+    assert prices[name] == net.PriceInfo(pixelsPerUnit=1, capability=BYOC, constraint=name)
+    assert prices[priced] == net.PriceInfo(
+        pricePerUnit=3, pixelsPerUnit=1, capability=BYOC, constraint=priced
+    )
     assert BYOC not in info.capabilities.capacities
     await worker.stop()
     assert name in [price.constraint for price in (await plain.ask()).capabilities_prices], "dead or not"

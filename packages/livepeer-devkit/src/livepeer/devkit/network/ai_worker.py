@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import aiohttp
 
@@ -49,7 +49,7 @@ class NoAnswer(Exception):
 class Model:
     """One entry of ``-aiModels``, and what its container said of itself at the start.
 
-    `hardware` is as it came, ``{"pipeline", "model_id", "gpu_info": {…}}``.
+    `hardware` is ``{"pipeline", "model_id", "gpu_info": {"0": {"id", "name", "major", …}}}``.
     """
 
     model_id: str
@@ -188,10 +188,8 @@ class AIWorker:
                 hint="See what the container logs.",
             )
         status, hardware = await self._ask(model, "/hardware/info")
-        if status == 200 and isinstance(hardware, dict):
-            model.hardware = hardware
-        else:
-            model.hardware = {"pipeline": PIPELINE, "model_id": model.model_id}
+        unknown = {"pipeline": PIPELINE, "model_id": model.model_id, "gpu_info": {}}
+        model.hardware = hardware if status == 200 and _is_hardware(hardware) else unknown
         status, version = await self._ask(model, "/version")
         if status == 200 and isinstance(version, dict):
             text = str(version.get("version", ""))
@@ -209,6 +207,23 @@ class AIWorker:
                 return answer.status, await answer.text()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return 0, str(error) or type(error).__name__
+
+
+def _is_hardware(told: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a container's answer about its GPUs can be passed on."""
+    if not isinstance(told, dict) or not isinstance(told.get("gpu_info") or {}, dict):
+        return False
+    fields = [told.get("pipeline", ""), told.get("model_id", "")]
+    for gpu in (told.get("gpu_info") or {}).values():
+        if not isinstance(gpu, dict):
+            return False
+        fields += [gpu.get("id", ""), gpu.get("name", "")]
+        numbers = [gpu.get(name, 0) for name in ("major", "minor", "memory_free", "memory_total")]
+        if not all(isinstance(number, int) and 0 <= number < 1 << 31 for number in numbers[:2]):
+            return False
+        if not all(isinstance(number, int) and abs(number) < 1 << 63 for number in numbers[2:]):
+            return False
+    return all(isinstance(text, str) for text in fields)
 
 
 def _judge(status: int, kind: str, data: bytes) -> None:

@@ -176,15 +176,15 @@ class Orchestrator:
     # gRPC and protobuf are slow to load, and most callers need neither.
 
     def _capabilities(self) -> net.Capabilities:
-        from .capabilities import capabilities_of
+        from .description import capabilities_of
 
         return capabilities_of(self.worker)
 
     async def _start_rpc(self) -> int:
-        from .capabilities import SelfDescription
+        from .description import SelfDescription
         from .rpc import RPCServer
 
-        server = RPCServer(SelfDescription(self.worker, self.tokens, lambda: (), self.url))
+        server = RPCServer(SelfDescription(self.worker, self.tokens, self.capabilities.prices, self.url))
         self._stack.push_async_callback(server.aclose)
         return await server.start()
 

@@ -9,7 +9,7 @@ import grpc
 from livepeer.client._grpc import GET_ORCHESTRATOR
 from livepeer.client._grpc import lp_rpc_pb2 as net
 
-from .capabilities import OrchestratorCapped, SelfDescription
+from .description import OrchestratorCapped, SelfDescription
 
 __all__ = ["RPCServer"]
 

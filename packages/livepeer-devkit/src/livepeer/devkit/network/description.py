@@ -6,7 +6,6 @@ Offchain there are no prices except those of BYOC, no ticket parameters, and nob
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from fractions import Fraction
 from typing import Any
 
 from livepeer.client._grpc import lp_rpc_pb2 as net
@@ -19,6 +18,7 @@ __all__ = ["OrchestratorCapped", "SelfDescription", "capabilities_of"]
 _LIVE_VIDEO_TO_VIDEO, _BYOC = 35, 37
 _BUILT_IN = (*range(13), 14, 26)  # H.264, MPEG-TS, …: what every node can transcode
 _VERSION = "0.9.1"
+_TOO_MUCH = 1 << 63  # wei; a price that its field can't hold is left away
 _GPU = ("id", "name", "major", "minor", "memory_free", "memory_total")
 
 
@@ -46,7 +46,7 @@ class SelfDescription:
     Args:
         worker: The AI worker.
         tokens: Where auth tokens come from.
-        byoc: The names of the BYOC capabilities at the moment, with their prices in wei per unit.
+        byoc: The names of the BYOC capabilities at the moment, with their prices in wei per second.
         public_url: The orchestrator's address.
     """
 
@@ -54,7 +54,7 @@ class SelfDescription:
         self,
         worker: AIWorker,
         tokens: AuthTokens,
-        byoc: Callable[[], Iterable[tuple[str, Fraction]]],
+        byoc: Callable[[], Iterable[tuple[str, int]]],
         public_url: str,
     ) -> None:
         self._worker = worker
@@ -81,12 +81,10 @@ class SelfDescription:
             for model in self._worker.models:
                 info.hardware.append(_hardware(model.hardware))
             for name, price in self._byoc():
-                info.capabilities_prices.add(
-                    pricePerUnit=price.numerator,
-                    pixelsPerUnit=price.denominator,
-                    capability=_BYOC,
-                    constraint=name,
-                )
+                if price < _TOO_MUCH:
+                    info.capabilities_prices.add(
+                        pricePerUnit=price, pixelsPerUnit=1, capability=_BYOC, constraint=name
+                    )
         return info
 
     def _check_capacity(self, wanted: net.Capabilities) -> None:
