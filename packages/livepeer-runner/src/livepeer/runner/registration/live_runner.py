@@ -149,6 +149,7 @@ class LiveRunnerRegistration:
                 async for message in reader:
                     pause = _AGAIN
                     if isinstance(message, dict) and message.get("event") == "released":
+                        _logger.debug("%s released session %s", url, message.get("session"))
                         self._release(str(message.get("session")))
             except TrickleError as error:
                 _logger.debug("The orchestrator's messages broke off: %r", error)
