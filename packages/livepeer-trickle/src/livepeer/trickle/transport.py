@@ -21,8 +21,8 @@ import aiohttp
 from yarl import URL
 
 from ._connections import Connections
-from ._proxies import proxy_for
-from ._sockets import open_socket
+from ._proxies import open_tunnel, proxy_for
+from ._sockets import dial, open_socket
 from ._version import __version__
 from .errors import ConfigurationError
 
@@ -72,7 +72,7 @@ class TLSPolicy:
         # A dict's setdefault can't be torn between threads.
         self._pins: dict[tuple[str, int], _Pin] = {}
         self._verified: ssl.SSLContext | None = None
-        self._unverified: ssl.SSLContext | None = None
+        self._contexts: dict[str, ssl.SSLContext] = {}
 
     def ssl_for(self, url: URL) -> ssl.SSLContext | aiohttp.Fingerprint | bool:
         """The value of aiohttp's ``ssl=`` for a request to this URL."""
@@ -84,21 +84,24 @@ class TLSPolicy:
             return self._verified
         return self._pin(url.host or "", url.port or 443)
 
-    def context_for(self, host: str, port: int) -> tuple[ssl.SSLContext, Callable[[Any], None] | None]:
+    def context_for(
+        self, host: str, port: int, protocol: str = "http/1.1"
+    ) -> tuple[ssl.SSLContext, Callable[[Any], None] | None]:
         """How to open TLS to a host and port: a context, and what must pass on the open connection.
 
-        The check raises `CertificateChanged`; it comes before a byte of a request.
+        The check raises `CertificateChanged`; it comes before a byte of a request. `protocol` is what the
+        connection will speak, as ALPN names it.
         """
-        if self.mode == "verify":
-            context = self.ssl_for(URL.build(scheme="https", host=host, port=port))
-            assert isinstance(context, ssl.SSLContext)
-            return context, None
-        if self._unverified is None:
-            unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
-            unverified.set_alpn_protocols(["http/1.1"])
-            self._unverified = unverified
-        return self._unverified, None if self.mode == "insecure" else self._pin(host, port).check
+        context = self._contexts.get(protocol)
+        if context is None:
+            if self.mode == "verify":
+                context = ssl.create_default_context(cafile=self.ca)
+            else:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_alpn_protocols([protocol])
+            self._contexts[protocol] = context
+        return context, None if self.mode in ("insecure", "verify") else self._pin(host, port).check
 
     def _pin(self, host: str, port: int) -> _Pin:
         key = (host, port)
@@ -204,6 +207,36 @@ class Transport:
         options.setdefault("proxy", proxy_for(target))
         options.setdefault("allow_redirects", False)
         return options
+
+    async def dial(self, url: URL, protocol: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a URL's host, for another protocol than HTTP/1.1: its certificate is checked, its
+        proxy asked.
+
+        Args:
+            url: Where to; ``https`` for TLS.
+            protocol: What it will speak, as ALPN names it.
+
+        Raises:
+            CertificateChanged: The certificate isn't the pinned one; no byte was sent.
+            OSError: It could not be made.
+        """
+        host, port = url.host or "", url.port or 443
+        context, check = self.tls.context_for(host, port, protocol) if url.scheme == "https" else (None, None)
+        proxy = proxy_for(url)
+        if proxy is None:
+            opened = await dial(host, port, self._open_socket)
+        else:
+            opened = await open_tunnel(URL(proxy), host, port, self._open_socket)
+        reader, writer = await asyncio.open_connection(
+            sock=opened, ssl=context, server_hostname=host if context else None
+        )
+        try:
+            if check is not None:
+                check(writer.transport)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return reader, writer
 
     @property
     def connections(self) -> Connections:
