@@ -107,6 +107,14 @@ def fresh_ai_network(network_kind: str, request: pytest.FixtureRequest) -> Itera
 
 
 @pytest.fixture
+def unstarted_ai_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Network]:
+    """The same, which the test starts: its container may be there before it."""
+    network = make_network(network_kind, request.config, make_models("noop"))
+    yield network
+    network.stop()
+
+
+@pytest.fixture
 def gateway(samples: Network) -> Iterator[Gateway]:
     """A gateway for the network with the samples."""
     with Gateway(orch_url=samples.url) as gw:

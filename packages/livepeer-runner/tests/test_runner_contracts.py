@@ -20,7 +20,7 @@ from livepeer.trickle import ChannelReader, ChannelWriter
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other way to share a module
 
-from callers import LV2V, Byoc, Caller
+from runner_callers import LV2V, Byoc, Caller
 
 numpy = pytest.importorskip("numpy")
 pytest.importorskip("av")

@@ -70,7 +70,12 @@ class LiveRunnerContract(LiveContract):
                 data=_inner(made, "data"),
             )
 
-        await self.begin(session.id, asked.params or {}, channels, on_end=session.stop)
+        try:
+            await self.begin(session.id, asked.params or {}, channels, on_end=session.stop)
+        except BaseException:
+            if made:
+                await session.stop()  # its channels are over, so another try needs another session
+            raise
         answer = {
             "manifest_id": session.id,
             "publish_url": _outer(made, "in"),

@@ -87,7 +87,8 @@ class LiveContract:
             stream_id: Its id, of which there is one at a time.
             params: The argument of ``on_stream_start``, as it came.
             channels: Gives its channels, once there is a place for it.
-            on_end: Awaited when it has ended, or could not begin after it had channels.
+            on_end: Awaited when it has ended; not when it could not begin, which its caller learns by the
+                answer: an orchestrator whose channels ended meanwhile would wait for no answer.
 
         Raises:
             HTTPError: 422 for the parameters, 409 when the id has a stream already, 503 without a place, or
@@ -126,7 +127,7 @@ class LiveContract:
         try:
             await stream.start(params)
         except BaseException:
-            await ended()  # its channels are over, so another try needs others
+            self._host.streams.pop(key, None)
             raise
 
     async def delete(self, *urls: str | None) -> None:
