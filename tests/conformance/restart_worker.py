@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
+
 from livepeer.runner import LivePipeline, Pipeline, RunningServer, running
 from livepeer.runner.options import Registration, RunnerOptions
 from livepeer.trickle import TLSPolicy
@@ -103,6 +105,12 @@ class RunnerProcess:
         line = self.process.stdout.readline()
         assert line, "the runners did not register"
         self.urls = json.loads(line)
+
+    async def in_use(self, kind: str) -> int:
+        """How many places of a runner are taken."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.urls[kind]}/health") as answer:
+            taken: int = (await answer.json())["in_use"]
+            return taken
 
 
 async def main(settings: dict[str, Any]) -> None:

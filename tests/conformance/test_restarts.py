@@ -13,7 +13,7 @@ above DEBUG but one WARNING for each changed certificate that is accepted. "Retr
 | runner killed in mid-call | `run`: `OrchestratorError` (502); `stream`: its events, then `StreamError` | - |
 | runner killed in mid-session | `SessionEnded`, "worker gone" | - |
 | it is started again, with its own `runner_id` | `OrchestratorError` (502), retryable, while the orchestrator believes in the dead one; then it works | is refused for up to 25 s, waits, registers |
-| a runner that stood still for longer than 20 s | `CapabilityNotFound`, retryable; its sessions ended with the orchestrator's | registers again as soon as it moves, and ends its sessions |
+| a runner that stood still for longer than 20 s | `CapabilityNotFound`, retryable; in its sessions readers and events end, writers get `SessionEnded`, "ended" | registers again as soon as it moves, and ends its sessions |
 | the orchestrator forgets a runner | the same, for a moment | registers again at once |
 | BYOC worker down for one request | `OrchestratorError` (500), retryable; then `CapabilityNotFound`, retryable, until it is registered again | registers again after two looks that say nothing, 10 s apart, at most once in 20 s |
 """  # noqa: E501
@@ -22,13 +22,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
-from collections.abc import Callable, Coroutine
+import uuid
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import pytest
-from harness import Network, until
-from restart_worker import runners
+from harness import Network, Worker, free_port, until
+from relay import Relay
+from restart_worker import RunnerProcess, Waiting, runners
 
 from livepeer.client import (
     CapabilityNotFound,
@@ -36,9 +39,12 @@ from livepeer.client import (
     Gateway,
     LivepeerError,
     NoOrchestratorError,
+    OrchestratorError,
+    SessionEnded,
     SessionLost,
     StreamError,
 )
+from livepeer.runner import running
 from livepeer.runner.registration import capability
 from livepeer.trickle import transport
 
@@ -244,3 +250,146 @@ async def _nobody_is_there(gateway: Gateway) -> None:
             await verb()
         assert raised.value.retryable
         assert time.monotonic() - began < SOON
+
+
+async def test_a_runner_that_the_orchestrator_forgets(
+    network: Network, worker: Worker, loud: Callable[[], list[str]]
+) -> None:
+    """Somebody unregisters it: it comes back, under its own id, and ends its sessions."""
+    names, ids = {"talking": f"talking-{uuid.uuid4().hex[:6]}"}, {"talking": f"id-{uuid.uuid4().hex[:6]}"}
+    async with (
+        Gateway(orch_url=network.url) as gateway,
+        runners(network.url, network.secret, names, ids) as made,
+    ):
+        server = made["talking"]
+        await server.registered()
+        session = await gateway.live(names["talking"])
+        writing = writes(session)
+        await until(lambda: writing.came)
+        request = server._registrations[0]._machine.unregistration()  # type: ignore[union-attr]
+        since = time.monotonic()
+        headers = {"Authorization": request.authorization}
+        assert await worker.ask("POST", request.url, headers=headers) == (204, "")
+        error = await writing.error(since)
+        assert isinstance(error, SessionEnded)
+        assert error.reason == "ended"
+        await session.close()
+        await until(lambda: not server.health()["in_use"])
+        await until(lambda: _listed(gateway, names.values()), SOON)
+        assert server.runner_id == ids["talking"]
+        async with gateway.live(names["talking"]) as session:
+            assert await anext(session.events) == {"type": "begun"}
+    assert loud() == []
+
+
+async def test_a_byoc_worker_that_is_down_for_one_request(
+    network: Network, loud: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The orchestrator forgets its capability then, and says so to nobody."""
+    monkeypatch.setattr(capability, "_LOOK", 0.5)  # 10 s and 20 s: too long for a test
+    monkeypatch.setattr(capability, "_PACE", 1.0)
+    name, port = f"waiting-{uuid.uuid4().hex[:6]}", free_port()
+    async with (
+        Relay(f"http://127.0.0.1:{port}") as relay,
+        Gateway(orch_url=network.url) as gateway,
+        running(
+            Waiting(),
+            name=name,
+            port=port,
+            register="byoc",
+            runner_url=relay.url(f"http://127.0.0.1:{port}"),
+            orch_url=network.url,
+            secret=network.secret,
+        ) as server,
+    ):
+        await server.registered()
+        assert await works(gateway, name) == []
+        await relay.refuse()
+        with pytest.raises(OrchestratorError, match="connection refused") as gone:
+            await gateway.run_async(name, input={"number": 1})
+        assert (gone.value.status, gone.value.retryable) == (500, True)
+        await relay.listen()
+        with pytest.raises(CapabilityNotFound) as missing:
+            await gateway.run_async(name, input={"number": 1})
+        assert missing.value.retryable
+        for error in await works(gateway, name):
+            assert isinstance(error, CapabilityNotFound)
+    assert loud() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_runners_that_die_or_stand_still(network: Network, loud: Callable[[], list[str]]) -> None:
+    """Together, for an orchestrator needs 25 s to forget each of them."""
+    async with Gateway(orch_url=network.url) as gateway:
+        await asyncio.gather(_killed(network, gateway), _stood_still(network, gateway))
+    assert loud() == []
+
+
+async def _killed(network: Network, gateway: Gateway) -> None:
+    kinds = ("waiting", "ticking", "talking")
+    names = {kind: f"{kind}-{uuid.uuid4().hex[:6]}" for kind in kinds}
+    ids = {kind: f"id-{uuid.uuid4().hex[:6]}" for kind in kinds}
+    with RunnerProcess(network.url, network.secret, names, ids) as process:
+        await asyncio.to_thread(process.registered)
+        session = await gateway.live(names["talking"])
+        broken = {
+            "run": run(gateway, names["waiting"]),
+            "stream": stream(gateway, names["ticking"]),
+            "events": events(session),
+            "writes": writes(session),
+        }
+        await until(lambda: all(broken[name].came for name in ("stream", "events", "writes")))
+        await until(lambda: process.in_use("waiting"))
+        since = time.monotonic()
+        process.process.kill()
+        errors = {name: await one.error(since) for name, one in broken.items()}
+    assert isinstance(errors["run"], OrchestratorError)
+    assert errors["run"].status == 502
+    assert type(errors["stream"]) is StreamError
+    assert broken["stream"].came == list(range(len(broken["stream"].came)))
+    for name in ("events", "writes"):
+        assert type(errors[name]) is SessionEnded
+    assert session.reason == "worker gone"
+    await asyncio.wait_for(session.close(), SOON)
+
+    with RunnerProcess(network.url, network.secret, names, ids) as again:
+        for error in await works(gateway, names["waiting"], 2 * BACK):
+            assert isinstance(error, OrchestratorError | CapabilityNotFound)
+        assert time.monotonic() - since < BACK + SOON  # with the start of a process
+        await asyncio.to_thread(again.registered)
+
+
+async def _stood_still(network: Network, gateway: Gateway) -> None:
+    names = {kind: f"{kind}-{uuid.uuid4().hex[:6]}" for kind in ("waiting", "talking")}
+    with RunnerProcess(
+        network.url, network.secret, names, {"waiting": f"id-{uuid.uuid4().hex[:6]}"}
+    ) as process:
+        await asyncio.to_thread(process.registered)
+        session = await gateway.live(names["talking"])
+        writing = writes(session)
+        await until(lambda: writing.came)
+        process.process.send_signal(signal.SIGSTOP)
+
+        await until(lambda: _gone(gateway, names.values()), BACK)
+        error, _ = await asyncio.wait_for(writing.task, SOON)
+        assert isinstance(error, SessionEnded)
+        with pytest.raises(CapabilityNotFound, match="was there") as missing:
+            await gateway.run_async(names["waiting"], input={"number": 1})
+        assert missing.value.retryable
+        process.process.send_signal(signal.SIGCONT)
+        await works(gateway, names["waiting"])
+        await until(lambda: _idle(process, "talking"))
+        await session.close()
+
+
+async def _idle(process: RunnerProcess, kind: str) -> bool:
+    return not await process.in_use(kind)
+
+
+async def _listed(gateway: Gateway, names: Iterable[str]) -> bool:
+    return {one.name for one in await gateway.capabilities_async()} >= set(names)
+
+
+async def _gone(gateway: Gateway, names: Iterable[str]) -> bool:
+    return {one.name for one in await gateway.capabilities_async()}.isdisjoint(names)
