@@ -12,6 +12,7 @@ from aiohttp import web
 from byoc_harness import Asked, ByocWorker, Reply, job
 from harness import Network, Worker, until
 from multidict import CIMultiDict
+from yarl import URL
 
 FLAGS = ("enable_video_ingress", "enable_video_egress", "enable_data_output")
 NO_ANSWER = "Error sending request to worker\n"
@@ -49,7 +50,7 @@ class Streams:
     async def start(self, stream_id: str | None = None, flags: Any = FLAGS, **options: Any) -> Reply:
         """Start a stream, with every channel unless other flags are given."""
         options.setdefault("parameters", json.dumps(dict.fromkeys(flags, True)))
-        return await self.ask("start", id=stream_id or unused(), **options)
+        return await self.ask("start", id=unused() if stream_id is None else stream_id, **options)
 
     async def about(self, verb: str, stream_id: str, body: Any = None, **options: Any) -> Reply:
         """Update or stop a stream, or pay for it."""
@@ -148,6 +149,28 @@ class TestStart:
             async with worker.request("GET", f"{reader}/0") as answer:
                 assert (answer.status, answer.headers["Content-Type"]) == (200, mime_type)
                 assert await answer.content.readexactly(length) == body
+
+    @pytest.mark.parametrize(
+        ("stream_id", "path", "open_to_all"),
+        [
+            ("a b", "/ai/trickle/a%20b", True),
+            ("é", "/ai/trickle/%C3%A9", True),
+            ("a%41", "/ai/trickle/a%41", False),  # a channel that the URL doesn't name
+            ("a/b", "/ai/trickle/a/b", False),
+            ("../b", "/ai/b", False),
+            ("", "/ai/trickle", False),
+        ],
+    )
+    async def test_an_id_is_taken_as_it_is(
+        self, streams: Streams, stream_id: str, path: str, open_to_all: bool
+    ) -> None:
+        reply = await streams.start(stream_id)
+        url = reply.headers["X-Publish-Url"]
+        assert url == streams.byoc.network.url + path
+        async with streams.byoc.worker.request("GET", URL(f"{url}/next", encoded=True)) as answer:
+            assert (answer.status == 200) == open_to_all
+        assert ("X-Stream-Id" in streams.asked.headers) == bool(stream_id)
+        await streams.about("stop", stream_id)
 
     async def test_keys_of_the_body_replace_the_orchestrators(self, streams: Streams) -> None:
         stream_id = unused()
