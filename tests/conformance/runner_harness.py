@@ -15,26 +15,14 @@ from urllib.parse import urlsplit
 import aiohttp
 import av
 import grpc
+from byoc_harness import job
 from harness import Network, Worker
 from live_harness import number_of
 
 from livepeer.client._grpc import lp_rpc_pb2 as net
 from livepeer.trickle.media import VideoFrame
 
-__all__ = ["BareStream", "ByocStream", "Job", "job"]
-
-
-def job(capability: str, *, timeout: int = 10, **fields: Any) -> dict[str, str]:
-    """The header of a BYOC request."""
-    wanted = {
-        "id": uuid.uuid4().hex,
-        "request": "{}",
-        "parameters": "{}",
-        "capability": capability,
-        "timeout_seconds": timeout,
-        **fields,
-    }
-    return {"Livepeer": base64.b64encode(json.dumps(wanted).encode()).decode()}
+__all__ = ["BareStream", "ByocStream", "Job", "orchestrator_info"]
 
 
 class BareStream:
