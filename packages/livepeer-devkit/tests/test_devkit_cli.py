@@ -62,6 +62,10 @@ def test_run_and_capabilities(livepeer_network: LocalNetwork, tmp_path: Path) ->
     listed = json.loads(livepeer("capabilities", "--json", env=env).stdout)
     assert {one["name"] for one in listed} >= {"echo", "llm-chat", "video-filter"}
     assert "llm-chat" in livepeer("capabilities", "--orch-url", livepeer_network.orch_url).stdout.decode()
+    described = livepeer("schema", "text-reverse", env=env)
+    assert described.returncode == 0, described.stderr
+    assert json.loads(described.stdout)["input"]["properties"]["text"]["type"] == "string"
+    assert livepeer("schema", "nobody", env=env).returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ import uuid
 from typing import Any
 
 from ._http import Pool, running_loop, translated
-from .catalogue import Capability, merge
+from .catalogue import Capability
 from .config import Config
-from .errors import DeadlineExceeded, IdleTimeout, LivepeerError, NoOrchestratorError
+from .errors import DeadlineExceeded, IdleTimeout, LivepeerError
 from .events import StreamEvent
 from .resolution import Resolver
 from .results import Response, decode
 from .routes import Answer, Call, LiveCall, Started
 from .stream import until_error
+from .timeouts import Timeout
 
 __all__ = ["Calls", "request_id"]
 
@@ -29,6 +30,7 @@ class Calls:
     """What the verbs of a gateway do; asynchronous, on whichever loop they are called."""
 
     def __init__(self, config: Config, pool: Pool) -> None:
+        self._pool = pool
         self._resolver = Resolver(config, pool)
 
     async def call(self, call: Call, model: str | None) -> Response:
@@ -60,15 +62,23 @@ class Calls:
         )
 
     async def capabilities(self) -> list[Capability]:
-        """Everything that the configured places list."""
-        listing, _ = await self._resolver.discovery.listing(fresh=True)
-        if listing.reached == 0:
-            raise NoOrchestratorError(
-                "No orchestrator could be asked for its capabilities.",
-                rejections=listing.rejections,
-                retryable=True,
-            )
-        return merge(list(listing.runners))
+        """Everything that the configured places have."""
+        running_loop()
+        from ._survey import survey
+
+        return await survey(self._resolver, self._pool)
+
+    async def schema(
+        self, capability: str, model: str | None, *, pay: bool, timeout: Timeout
+    ) -> dict[str, Any]:
+        """A capability's JSON Schema."""
+        running_loop()
+        from ._schema import schema
+
+        return await schema(
+            self, self._resolver, self._pool,
+            capability=capability, model=model, pay=pay, timeout=timeout, request_id=request_id(),
+        )  # fmt: skip
 
     async def _call(self, call: Call, model: str | None, began: float) -> Response:
         answer = await self.open_stream(call, model)

@@ -1,4 +1,4 @@
-"""What an orchestrator lists: runners and their prices, and the capabilities made of them."""
+"""What an orchestrator lists: runners and their prices; and what a caller sees of it: capabilities."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Capability", "Gpu", "Mode", "Price", "Runner", "parse_runner"]
+__all__ = ["Capability", "Gpu", "Mode", "Price", "Runner", "Transport", "parse_runner"]
 
 Mode = Literal["persistent", "single-shot"]
 
@@ -17,14 +17,15 @@ class Price:
 
     Attributes:
         amount: Wei per unit.
-        unit: ``"seconds"``, ``"720p-pixel-seconds"`` or ``"fixed"`` (per call).
+        unit: ``"seconds"``, ``"720p-pixel-seconds"``, ``"pixels"`` or ``"fixed"`` (per call).
     """
 
     amount: int
     unit: str
 
     def __str__(self) -> str:
-        return f"{self.amount} wei/{ {'seconds': 'second', 'fixed': 'call'}.get(self.unit, self.unit) }"
+        units = {"seconds": "second", "fixed": "call", "pixels": "pixel"}
+        return f"{self.amount} wei/{units.get(self.unit, self.unit)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +53,38 @@ class Runner:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+Transport = Literal["live-runner", "byoc", "lv2v", "builtin"]
+
+
 @dataclass(frozen=True, slots=True)
 class Capability:
     """Something the network can do now.
 
     Attributes:
         name: What to pass to `run`, `stream` or `live`.
-        transport: How it is reached; ``"live-runner"`` in this version.
+        transport: How it is reached: ``"live-runner"``; ``"byoc"``, a container that registered; ``"lv2v"``,
+            the live video pipeline that orchestrators bring along; ``"builtin"``, their other pipelines.
         mode: ``"single-shot"`` for calls, ``"persistent"`` for sessions.
-        capacity: Calls or sessions at once, over all orchestrators.
-        available: How many of them are free.
+        capacity: Calls or sessions at once, over all orchestrators. None where nobody tells: of BYOC only
+            what is free is told, and live video in an external container says 0 of 0 and takes every session.
+        available: How many of them are free; None where nobody tells.
         price: The lowest price; None when it is free.
         gpu: The first runner's GPU, when it names one.
         orchestrators: URLs of the orchestrators that have it.
         schema_url: Where its JSON Schema can be read, when its author says so.
+        model: What to pass as `model`, for the pipelines that orchestrators bring along.
     """
 
     name: str
-    transport: str
+    transport: Transport
     mode: Mode
-    capacity: int
-    available: int
+    capacity: int | None
+    available: int | None
     price: Price | None
     gpu: Gpu | None
     orchestrators: tuple[str, ...]
     schema_url: str | None = None
+    model: str | None = None
 
 
 def parse_runner(entry: Any, orchestrator: str) -> Runner:
@@ -103,36 +111,6 @@ def parse_runner(entry: Any, orchestrator: str) -> Runner:
         version=entry["version"] if isinstance(entry.get("version"), str) else "",
         metadata=_metadata(entry.get("metadata")),
     )
-
-
-def merge(runners: list[Runner]) -> list[Capability]:
-    """Capabilities by name, in alphabetical order, from all their runners."""
-    groups: dict[tuple[str, Mode], list[Runner]] = {}
-    for runner in runners:
-        groups.setdefault((runner.app, runner.mode), []).append(runner)
-    return [
-        Capability(
-            name=app,
-            transport="live-runner",
-            mode=mode,
-            capacity=sum(runner.capacity for runner in group),
-            available=sum(max(0, runner.available) for runner in group),
-            price=_lowest(group),
-            gpu=next((runner.gpu for runner in group if runner.gpu), None),
-            orchestrators=tuple(dict.fromkeys(runner.orchestrator for runner in group)),
-            schema_url=next(
-                (str(r.metadata["schema_url"]) for r in group if r.metadata.get("schema_url")), None
-            ),
-        )
-        for (app, mode), group in sorted(groups.items())
-    ]
-
-
-def _lowest(group: list[Runner]) -> Price | None:
-    prices = [runner.price for runner in group]
-    if any(price is None for price in prices):
-        return None
-    return min((price for price in prices if price is not None), key=lambda price: price.amount)
 
 
 def _text(entry: dict[str, Any], name: str) -> str:

@@ -20,6 +20,7 @@ __all__ = ["Gateway"]
 
 T = TypeVar("T")
 
+_SCHEMA_TIMEOUT = 30.0  # seconds
 _RUN_TIMEOUT = 600.0  # seconds; a cold model can take minutes, a lost call shouldn't take for ever
 
 
@@ -329,7 +330,12 @@ class Gateway:
         )
 
     def capabilities(self) -> list[Capability]:
-        """What the network can do now, by name; asks orchestrators, never a worker."""
+        """What the network can do now, by name: live runners, BYOC capabilities, and the pipelines and models
+        that orchestrators bring along. Orchestrators are asked, never a worker.
+
+        Raises:
+            NoOrchestratorError: None could be asked.
+        """
         return loop_thread.run(self._calls.capabilities)
 
     async def capabilities_async(self) -> list[Capability]:
@@ -344,13 +350,47 @@ class Gateway:
         """Not in this version: raises `ConfigurationError`."""
         raise _later("map_async")
 
-    def schema(self, *arguments: object, **options: object) -> NoReturn:
-        """Not in this version: raises `ConfigurationError`. `Capability.schema_url` tells where one is."""
-        raise _later("schema")
+    def schema(
+        self,
+        capability: str,
+        *,
+        model: str | None = None,
+        pay: bool = False,
+        timeout: TimeoutValue = _SCHEMA_TIMEOUT,
+    ) -> dict[str, Any]:
+        """What a capability takes and gives, as its author describes it: an object with JSON Schemas.
 
-    async def schema_async(self, *arguments: object, **options: object) -> NoReturn:
-        """Not in this version: raises `ConfigurationError`."""
-        raise _later("schema_async")
+        It is read at the public URL that its runner advertises; without one the worker is asked for
+        ``/schema``, which is a call of it, and takes a place for a moment. Of a runner of this SDK it has
+        ``"input"`` and ``"output"`` (JSON Schema), ``"mode"``, ``"accepts"``, ``"returns"`` and more.
+
+        Args:
+            capability: Its name.
+            model: Its model.
+            pay: Whether to pay for the answer, where the worker isn't free and names no public schema.
+            timeout: Seconds in total (30 by default), or a `Timeout`.
+
+        Raises:
+            PaymentUnsupported: The answer costs money.
+            CapabilityError: The worker has no schema (404 or 405), or failed.
+            OrchestratorError: The advertised URL leads where it must not.
+            ResponseError: What is there is no schema.
+            CapabilityNotFound, NoOrchestratorError, ConnectionFailed, LivepeerTimeout: As for `run`.
+        """
+        limits = self._limits(timeout, _SCHEMA_TIMEOUT)
+        return loop_thread.run(lambda: self._calls.schema(capability, model, pay=pay, timeout=limits))
+
+    async def schema_async(
+        self,
+        capability: str,
+        *,
+        model: str | None = None,
+        pay: bool = False,
+        timeout: TimeoutValue = _SCHEMA_TIMEOUT,
+    ) -> dict[str, Any]:
+        """`schema`, awaited."""
+        limits = self._limits(timeout, _SCHEMA_TIMEOUT)
+        return await self._calls.schema(capability, model, pay=pay, timeout=limits)
 
     def close(self) -> None:
         """Close every connection, on every event loop; a later call opens others."""
@@ -470,5 +510,5 @@ def _refuse_later(**arguments: object) -> None:
 def _later(verb: str) -> ConfigurationError:
     return ConfigurationError(
         f"Gateway.{verb} is not part of this version of livepeer-client.",
-        hint="What there is: run, stream, live, call and capabilities.",
+        hint="What there is: run, stream, live, call, capabilities and schema.",
     )

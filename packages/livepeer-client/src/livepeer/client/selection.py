@@ -19,7 +19,7 @@ from .errors import (
 )
 from .offers import ASKS_FOR_PAYMENT
 
-__all__ = ["Verb", "check_names", "not_found", "ranked"]
+__all__ = ["Verb", "check_names", "not_found", "ranked", "runners_of"]
 
 Verb = Literal["call", "live"]
 
@@ -43,7 +43,7 @@ def ranked(
         preference: Orchestrators in the caller's order of preference.
         rng: Breaks ties.
     """
-    names = [f"{capability}/{model}", capability] if model else [capability]
+    names = _names(capability, model)
     rejections: list[Rejection] = []
     usable: list[Runner] = []
     for runner in listing.runners:
@@ -67,6 +67,12 @@ def ranked(
         )
 
     return sorted(usable, key=rank), tuple(rejections)
+
+
+def runners_of(listing: Listing, capability: str, model: str | None) -> list[Runner]:
+    """Every runner of a capability, whether it can be called or not; those of the very model first."""
+    names = _names(capability, model)
+    return [runner for name in names for runner in listing.runners if runner.app == name]
 
 
 def not_found(
@@ -121,6 +127,10 @@ def check_names(capability: str, model: str | None) -> None:
         raise ConfigurationError(f"capability={capability!r} is not a name such as 'text-reverse'.")
     if model is not None and (not isinstance(model, str) or not model.strip()):
         raise ConfigurationError(f"model={model!r} is not a name; leave it out for the runner's default.")
+
+
+def _names(capability: str, model: str | None) -> list[str]:
+    return [f"{capability}/{model}", capability] if model else [capability]
 
 
 def _unusable(runner: Runner, verb: Verb) -> tuple[str, str | None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -113,7 +114,8 @@ class ByocRoute:
             )  # fmt: skip
 
         response = await send(
-            self._pool, join_path(self._orchestrator, f"/process/request{path}"), call,
+            self._pool, join_path(self._orchestrator, f"/process/request{path}"),
+            dataclasses.replace(call, method="POST"),  # whatever the worker is to do
             headers=headers, orchestrator=self._orchestrator, judge=judge,
         )  # fmt: skip
         answer = Answer(

@@ -119,6 +119,21 @@ def capabilities(orch_url: OrchUrl = None, json: Json = False) -> None:
     command(orch_url, json)
 
 
+@app.command()
+def schema(
+    capability: Annotated[str, typer.Argument(help="The capability's name.")],
+    *,
+    model: Annotated[str | None, typer.Option(help="The model.")] = None,
+    pay: Annotated[bool, typer.Option("--pay", help="Pay for the answer, where it isn't free.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds in total.")] = 30.0,
+    orch_url: OrchUrl = None,
+) -> None:
+    """Print what a capability takes and gives, as JSON Schema; its worker may be asked for it."""
+    from .calls import schema as command
+
+    command(capability, model=model, pay=pay, timeout=timeout, orch_url=orch_url)
+
+
 @app.command(name="run")
 def run_capability(
     capability: Annotated[str, typer.Argument(help="The capability's name.")],

@@ -1,4 +1,4 @@
-"""``livepeer capabilities`` and ``livepeer run``."""
+"""``livepeer capabilities``, ``livepeer schema`` and ``livepeer run``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from livepeer.client import Gateway
+from livepeer.client import Capability, Gateway
 from livepeer.trickle.errors import ConfigurationError
 
 from .output import print_json, say
 
-__all__ = ["capabilities", "run"]
+__all__ = ["capabilities", "run", "schema"]
 
 
 def capabilities(orch_url: list[str] | None, as_json: bool) -> None:
@@ -26,18 +26,26 @@ def capabilities(orch_url: list[str] | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("capability", "transport", "mode", "free", "price", "orchestrators")
+    table = Table("capability", "model", "transport", "mode", "free", "price", "orchestrators")
     for one in found:
-        price = str(one.price) if one.price else "free"
         table.add_row(
             one.name,
+            one.model or "",
             one.transport,
             one.mode,
-            f"{one.available}/{one.capacity}",
-            price,
+            _places(one),
+            str(one.price) if one.price else "free",
             ", ".join(one.orchestrators),
         )
     Console().print(table)
+
+
+def schema(
+    capability: str, *, model: str | None, pay: bool, timeout: float, orch_url: list[str] | None
+) -> None:
+    """Print what a capability takes and gives."""
+    with Gateway(orch_url=orch_url or None) as gateway:
+        print_json(gateway.schema(capability, model=model, pay=pay, timeout=timeout))
 
 
 def run(
@@ -66,6 +74,13 @@ def run(
         sys.stdout.buffer.write(result)
     else:
         print(_text(result))
+
+
+def _places(capability: Capability) -> str:
+    """Free places, and how many there are, as far as anybody tells."""
+    if capability.available is None:
+        return "?"
+    return f"{capability.available}/{'?' if capability.capacity is None else capability.capacity}"
 
 
 def _input(given: str | None) -> Any:

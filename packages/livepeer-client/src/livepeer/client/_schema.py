@@ -1,0 +1,132 @@
+"""Where a capability's JSON Schema is read: a public URL first, else its worker, which may cost money."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ._http import Pool, translated
+from ._merging import PIPELINES
+from ._urls import allowed, redact
+from .errors import (
+    CapabilityError,
+    CapabilityNotFound,
+    ConfigurationError,
+    LivepeerError,
+    PaymentUnsupported,
+    ResponseError,
+)
+from .inputs import Body
+from .resolution import Resolver
+from .routes import Call
+from .selection import check_names, runners_of
+from .timeouts import Timeout
+
+if TYPE_CHECKING:
+    from ._calls import Calls
+    from .catalogue import Runner
+
+__all__ = ["schema"]
+
+_LARGEST = 4 * 1024 * 1024  # bytes of a schema
+
+
+async def schema(
+    calls: Calls,
+    resolver: Resolver,
+    pool: Pool,
+    *,
+    capability: str,
+    model: str | None,
+    pay: bool,
+    timeout: Timeout,
+    request_id: str,
+) -> dict[str, Any]:
+    """A capability's JSON Schema; see `Gateway.schema`."""
+    check_names(capability, model)
+    listing, asked_now = await resolver.discovery.listing()
+    runners = runners_of(listing, capability, model)
+    if not runners and not asked_now:
+        listing, _ = await resolver.discovery.listing(fresh=True)
+        runners = runners_of(listing, capability, model)
+    public = [runner for runner in runners if runner.metadata.get("schema_url")]
+    failure: LivepeerError | None = None
+    for runner in public:
+        try:
+            return await _fetch(runner, pool, timeout)
+        except LivepeerError as error:
+            failure = failure or error
+    free = [runner for runner in runners if runner.price is None]
+    if failure is not None and not free:
+        raise failure
+    if runners and not free:
+        raise PaymentUnsupported(
+            f"{capability!r} names no public schema, and asking its worker for it costs {runners[0].price}.",
+            hint="This version can't pay."
+            if pay
+            else "schema(…, pay=True) would pay for it, in a version that can.",
+        )
+    return await _ask(calls, Call(capability, _EMPTY, timeout, request_id, "/schema", "GET"), model)
+
+
+_EMPTY = Body(b"{}", "application/json")
+
+
+async def _ask(calls: Calls, call: Call, model: str | None) -> dict[str, Any]:
+    """Ask the worker; over BYOC, where everything is a POST, by one."""
+    try:
+        response = await calls.call(call, model)
+    except CapabilityError as error:
+        if error.status in (404, 405):
+            error.hint = "Its worker has no /schema; its author may tell what it takes."
+        raise
+    except CapabilityNotFound:
+        if call.capability in PIPELINES.values():
+            raise ConfigurationError(
+                f"{call.capability!r} is a pipeline of the orchestrators' own, which has no schema to read."
+            ) from None
+        raise
+    return _checked(response.data, call.capability)
+
+
+async def _fetch(runner: Runner, pool: Pool, timeout: Timeout) -> dict[str, Any]:
+    """Read a public schema.
+
+    Its URL is the runner's word. It must not lead into the caller's own network, and what isn't the
+    orchestrator itself has to prove its name by an ordinary certificate.
+    """
+    url = allowed(runner.metadata["schema_url"], runner.orchestrator, "schema URL")
+    options: dict[str, Any] = {}
+    there, orchestrator = urlsplit(url), urlsplit(runner.orchestrator)
+    if there.scheme == "https" and there.netloc != orchestrator.netloc and pool.tls.mode != "insecure":
+        options["ssl"] = ssl.create_default_context(cafile=pool.tls.ca)
+    transport = await pool.transport()
+    with translated(url, orchestrator=runner.orchestrator):
+        async with (
+            asyncio.timeout(timeout.total),
+            transport.request("GET", url, **options) as answer,
+        ):
+            body = await answer.content.read(_LARGEST + 1)
+            while len(body) <= _LARGEST and (more := await answer.content.read(_LARGEST)):
+                body += more
+            status = answer.status
+    if status != 200 or len(body) > _LARGEST:
+        what = f"answered {status}" if status != 200 else f"has over {_LARGEST} bytes"
+        raise ResponseError(f"The schema of {runner.app!r} at {redact(url)} {what}.", body=body[:1000])
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        value = None
+    return _checked(value, runner.app)
+
+
+def _checked(value: Any, capability: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ResponseError(
+            f"What {capability!r} gave for its schema is no JSON object.",
+            hint="This is a fault of the capability.",
+        )
+    return value
