@@ -34,21 +34,27 @@ async def listed(gw: Gateway) -> dict[tuple[str, str | None, str], Capability]:
     return {(one.name, one.model, one.transport): one for one in await gw.capabilities_async()}
 
 
-async def count(request: web.Request) -> web.Response:
-    """A worker that notes each call."""
-    request.app["calls"].append(f"{request.method} {request.path}")
-    return web.json_response(SCHEMA)
+@pytest.fixture
+def calls() -> list[str]:
+    """Every call of `counting`: its method and path."""
+    return []
 
 
 @pytest.fixture
-async def counting(worker: Worker) -> Worker:
-    """A worker whose every path notes that it was called."""
-    worker.app["calls"] = []
+async def counting(worker: Worker, calls: list[str]) -> Worker:
+    """A worker that answers every call with a schema, and notes it."""
+
+    async def count(request: web.Request) -> web.Response:
+        calls.append(f"{request.method} {request.path}")
+        return web.json_response(SCHEMA)
+
     worker.routes.add_route("*", "/{any:.*}", count)
     return worker
 
 
-async def test_one_list_of_live_runners_and_byoc(gw: Gateway, counting: Worker, network: Network) -> None:
+async def test_one_list_of_live_runners_and_byoc(
+    gw: Gateway, counting: Worker, calls: list[str], network: Network
+) -> None:
     name = await counting.register_byoc(capacity=3)
     dead = await counting.register_byoc(capacity=1, url=f"http://127.0.0.1:{free_port()}")
     app = (await counting.register(name, capacity=2))["app"]
@@ -63,7 +69,7 @@ async def test_one_list_of_live_runners_and_byoc(gw: Gateway, counting: Worker, 
         assert one.price is None
         assert one.orchestrators == (network.url,)
     assert await asyncio.to_thread(gw.capabilities) == list(found.values())
-    assert counting.app["calls"] == [], "no worker is called"
+    assert calls == [], "no worker is called"
     await counting.unregister_byoc(name)
     assert (name, None, "byoc") not in await listed(gw)
 
@@ -111,35 +117,41 @@ async def test_built_in_models(ai_network: Network) -> None:
 
 
 @pytest.mark.parametrize("mode", ["single-shot", "persistent"])
-async def test_the_schema_of_a_live_runner(gw: Gateway, counting: Worker, mode: str) -> None:
+async def test_the_schema_of_a_live_runner(
+    gw: Gateway, counting: Worker, calls: list[str], mode: str
+) -> None:
     app = (await counting.register(mode=mode, capacity=1))["app"]
     assert await gw.schema_async(app) == SCHEMA
     assert await asyncio.to_thread(gw.schema, app) == SCHEMA
-    assert counting.app["calls"] == ["GET /schema"] * 2
+    assert calls == ["GET /schema"] * 2
 
 
-async def test_the_schema_of_byoc(gw: Gateway, counting: Worker) -> None:
+async def test_the_schema_of_byoc(gw: Gateway, counting: Worker, calls: list[str]) -> None:
     name = await counting.register_byoc()
     assert await gw.schema_async(name) == SCHEMA
-    assert counting.app["calls"] == ["POST /schema"]
+    assert calls == ["POST /schema"]
 
 
-async def test_a_public_schema_comes_first(gw: Gateway, counting: Worker, network: Network) -> None:
+async def test_a_public_schema_comes_first(
+    gw: Gateway, counting: Worker, calls: list[str], network: Network
+) -> None:
     """It is on the orchestrator itself here: another runner's page."""
     page = await counting.register()
     url = f"{page['url']}/app/public.json"
     app = (await counting.register(metadata=json.dumps({"livepeer": 1, "schema_url": url})))["app"]
     assert (await listed(gw))[app, None, "live-runner"].schema_url == url
     assert await gw.schema_async(app) == SCHEMA
-    assert counting.app["calls"] == ["GET /public.json"]
+    assert calls == ["GET /public.json"]
 
 
-async def test_a_public_schema_that_is_not_there(gw: Gateway, counting: Worker, network: Network) -> None:
+async def test_a_public_schema_that_is_not_there(
+    gw: Gateway, counting: Worker, calls: list[str], network: Network
+) -> None:
     """The worker is asked, where it is free."""
     url = f"{network.url}/apps/nobody/app/public.json"
     app = (await counting.register(metadata=json.dumps({"livepeer": 1, "schema_url": url})))["app"]
     assert await gw.schema_async(app) == SCHEMA
-    assert counting.app["calls"] == ["GET /schema"]
+    assert calls == ["GET /schema"]
 
 
 async def test_no_schema(gw: Gateway, worker: Worker) -> None:

@@ -273,7 +273,7 @@ def test_events_and_results_are_values() -> None:
     assert client.Timeout().connect == 10.0
 
 
-@pytest.mark.parametrize("verb", ["map", "map_async", "schema", "schema_async"])
+@pytest.mark.parametrize("verb", ["map", "map_async"])
 async def test_verbs_of_later_versions_say_so(verb: str) -> None:
     later = getattr(Gateway(orch_url="http://127.0.0.1:9"), verb)
     with pytest.raises(errors.ConfigurationError, match=f"Gateway.{verb} is not part of this version"):

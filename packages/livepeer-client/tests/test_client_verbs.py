@@ -254,7 +254,7 @@ def test_the_session_is_stopped_after_a_failure(orch: Any, verbs: Any, verb: str
 
 def test_the_session_is_stopped_after_a_time_limit(orch: Any, verbs: Any) -> None:
     with pytest.raises(DeadlineExceeded):
-        verbs.run("p-slow", timeout=0.1)
+        verbs.run("p-slow", timeout=1)
     if verbs.name == "async":
         verbs.runner.run(verbs.gateway.aclose())
     orch.wait(lambda: not orch.sessions, "the session is stopped")
