@@ -29,11 +29,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("network_kind", kinds, scope="session", indirect=True)
 
 
-def make_network(kind: str, config: pytest.Config, models: Sequence[Model] = ()) -> Network:
+def make_network(
+    kind: str, config: pytest.Config, models: Sequence[Model] = (), *, tls: bool = True
+) -> Network:
     """A network of a kind, not yet started."""
     if kind == "embedded":
-        return Embedded(models=models)
-    return GoLivepeer(Path(config.getoption("--go-livepeer")).expanduser().resolve(), models=models)
+        return Embedded(models=models, tls=tls)
+    binary = Path(config.getoption("--go-livepeer")).expanduser().resolve()
+    return GoLivepeer(binary, models=models, tls=tls)
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +115,13 @@ def unstarted_ai_network(network_kind: str, request: pytest.FixtureRequest) -> I
     network = make_network(network_kind, request.config, make_models("noop"))
     yield network
     network.stop()
+
+
+@pytest.fixture
+def plain_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[Network]:
+    """A network of the test's own that speaks HTTP without TLS."""
+    with make_network(network_kind, request.config, tls=False) as running:
+        yield running
 
 
 @pytest.fixture

@@ -108,10 +108,9 @@ class Embedded(Network):
 
     kind = "embedded"
 
-    def __init__(self, host: str = "127.0.0.1", models: Sequence[Model] = ()) -> None:
+    def __init__(self, host: str = "127.0.0.1", models: Sequence[Model] = (), *, tls: bool = True) -> None:
         super().__init__(models)
-        options: dict[str, Any] = {"lv2v": self.models} if models else {}
-        self._network = LocalNetwork(samples=False, host=host, **options)
+        self._network = LocalNetwork(samples=False, host=host, lv2v=self.models, tls=tls)
 
     def start(self) -> None:
         with self._containers():
@@ -135,14 +134,16 @@ class GoLivepeer(Network):
 
     kind = "go-livepeer"
 
-    def __init__(self, binary: Path, host: str = "127.0.0.1", models: Sequence[Model] = ()) -> None:
+    def __init__(
+        self, binary: Path, host: str = "127.0.0.1", models: Sequence[Model] = (), *, tls: bool = True
+    ) -> None:
         super().__init__(models)
         self._binary = binary
         self._folder = tempfile.mkdtemp(prefix="go-livepeer-")
         self._process: subprocess.Popen[bytes] | None = None
         self._port, self._cli_port = free_port(), free_port()
-        self._address = f"{host}:{self._port}"
-        self.url, self.secret = f"https://{self._address}", uuid.uuid4().hex
+        self._address = f"{'' if tls else 'http://'}{host}:{self._port}"
+        self.url, self.secret = f"{'https' if tls else 'http'}://{host}:{self._port}", uuid.uuid4().hex
         self.log = Path(self._folder) / "node.log"
         self._engine: DockerEngine | None = None
 

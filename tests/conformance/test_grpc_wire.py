@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
+import aiohttp
 import grpc
 import pytest
 from ai_harness import Caller
-from harness import Network, Worker
+from harness import UNVERIFIED, Network, Worker
 
 from livepeer.client._grpc import lp_rpc_pb2 as net
 
@@ -154,3 +160,61 @@ async def test_another_method_is_not_there(caller: Caller) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call(b"", timeout=10)
     assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+# One port
+
+
+async def test_grpc_and_http_share_a_port(caller: Caller, ai_network: Network) -> None:
+    """Which of them a connection is for is agreed upon in its TLS handshake."""
+    address = urlsplit(ai_network.url)
+    for offered in (["h2"], ["http/1.1"], []):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if offered:
+            context.set_alpn_protocols(offered)
+        with (
+            socket.create_connection((address.hostname, address.port), 10) as raw,
+            context.wrap_socket(raw) as wrapped,
+        ):
+            assert wrapped.selected_alpn_protocol() == (offered[0] if offered else None)
+    async with aiohttp.ClientSession() as http:
+        for _ in range(2):
+            assert (await caller.ask()).transcoder == ai_network.url
+            async with http.get(f"{ai_network.url}/discovery", ssl=UNVERIFIED) as answer:
+                assert answer.status == 200
+
+
+async def test_an_orchestrator_without_tls_speaks_grpc_too(plain_network: Network) -> None:
+    assert plain_network.url.startswith("http://")
+    async with Caller(plain_network.url) as caller, aiohttp.ClientSession() as http:
+        info = await caller.ask()
+        assert info.transcoder == plain_network.url
+        async with http.get(f"{plain_network.url}/discovery") as answer:
+            assert (await answer.json())[0]["address"] == plain_network.url
+
+
+async def test_many_calls_share_a_connection(caller: Caller) -> None:
+    answers = await asyncio.gather(*(caller.ask() for _ in range(50)))
+    assert len({info.auth_token.session_id for info in answers}) == 50
+
+
+# A restart
+
+
+async def test_a_restarted_orchestrator_knows_no_token(fresh_ai_network: Network) -> None:
+    """Its certificate is another, too; the containers are asked how they are once more."""
+    network = fresh_ai_network
+    async with Caller(network.url) as before:
+        token = (await before.ask()).auth_token
+        await asyncio.to_thread(network.restart)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await before.ask()
+        assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert network.stand_in.asked.count(("noop", "/version")) == 2
+    segment = base64.b64encode(net.SegData(auth_token=token).SerializeToString()).decode()
+    async with Caller(network.url) as after, aiohttp.ClientSession() as http:
+        assert (await after.ask()).auth_token != token
+        url, headers = f"{network.url}/live-video-to-video", {"Livepeer-Segment": segment}
+        async with http.post(url, json={"model_id": "noop"}, headers=headers, ssl=UNVERIFIED) as answer:
+            assert (answer.status, await answer.text()) == (403, "invalid auth token\n")

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from livepeer.trickle.errors import ConfigurationError, LivepeerError
 
 from ..samples import SampleRunners
-from .ai_worker import START_TIMEOUT, checked_models
+from .ai_worker import checked_models
+from .containers import START_TIMEOUT
 from .process import Child
 
 __all__ = ["LocalNetwork"]

@@ -17,7 +17,8 @@ from aiohttp import web
 from livepeer.trickle import TrickleServer
 
 from . import answers, gojson
-from .ai_worker import PIPELINE, AIWorker, ContainerFailed, NoAnswer
+from .ai_worker import AIWorker
+from .containers import PIPELINE, ContainerFailed, NoAnswer
 from .credentials import AuthTokens, check_payment, check_segment
 from .mux import Mux
 from .validation import Refused
