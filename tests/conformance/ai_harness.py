@@ -61,15 +61,29 @@ class HeldPorts:
     def __init__(self) -> None:
         self._sockets: dict[int, socket.socket] = {}
 
+    def take(self) -> int:
+        """Hold a port that nobody has; which."""
+        held = self._bound(0)
+        port: int = held.getsockname()[1]
+        self._sockets[port] = held
+        return port
+
     def hold(self, models: list[Model]) -> None:
-        """Hold those which no server has yet."""
-        for port in {urlsplit(model["url"]).port for model in models} - self._sockets.keys():
-            assert port
-            held = socket.socket()
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        """Hold the ports of containers, those which no server has yet."""
+        for port in {urlsplit(model["url"]).port or 0 for model in models} - self._sockets.keys():
             with contextlib.suppress(OSError):
-                held.bind(("127.0.0.1", port))
-            self._sockets[port] = held
+                self._sockets[port] = self._bound(port)
+
+    @staticmethod
+    def _bound(port: int) -> socket.socket:
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            raise
+        return held
 
     def release(self) -> None:
         """Let them go."""

@@ -141,7 +141,7 @@ class GoLivepeer(Network):
         self._binary = binary
         self._folder = tempfile.mkdtemp(prefix="go-livepeer-")
         self._process: subprocess.Popen[bytes] | None = None
-        self._port, self._cli_port = free_port(), free_port()
+        self._port, self._cli_port = self._ports.take(), self._ports.take()
         self._address = f"{'' if tls else 'http://'}{host}:{self._port}"
         self.url, self.secret = f"{'https' if tls else 'http'}://{host}:{self._port}", uuid.uuid4().hex
         self.log = Path(self._folder) / "node.log"
