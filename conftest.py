@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -43,43 +46,72 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--fail-on-skip"):
         config.pluginmanager.register(_NoSkips())
     if hasattr(config, "workerinput") or config.getoption("dist", "no") != "no":
-        config.pluginmanager.register(_Shares())
+        config.pluginmanager.register(_Shares(config))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores Ctrl-C, and so would the processes that the tests interrupt.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Shares:
-    """What one worker of pytest-xdist takes at a time (`--dist loadgroup`), and what comes first.
+    """What one worker of pytest-xdist takes at a time (`-n NUMBER`), and what comes first.
 
     Live media are paced by the clock: two such tests at once disturb each other on a small machine, so they
-    are one share. Tests that only wait are one for each network; they begin at once, and cost nothing.
+    are one share. Tests that only wait are one for each network; they begin at once, and cost nothing. The
+    first worker tells the scheduler, in a file, whose share each test is.
     """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+        self._folder = None if self._worker else tempfile.TemporaryDirectory(prefix="livepeer-tests-")
+
+    def pytest_configure_node(self, node: Any) -> None:
+        assert self._folder is not None
+        node.workerinput["shares"] = str(Path(self._folder.name) / "shares.json")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        shares = {item: self._share(item) for item in items}
-        for item, (_, name) in shares.items():
-            item.add_marker(pytest.mark.xdist_group(name))
         yield
-        items.sort(key=lambda item: shares[item][0])
+        if self._worker is not None:
+            shares = {item.nodeid: _share(item) for item in items}
+            items.sort(key=lambda item: shares[item.nodeid][0])
+            if self._worker["workerid"] == "gw0":
+                names = {nodeid: name for nodeid, (_, name) in shares.items()}
+                Path(self._worker["shares"]).write_text(json.dumps(names))
 
-    def _share(self, item: pytest.Item) -> tuple[int, str]:
-        """The order and the name of a test's share."""
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        network = parameters.get("network_kind")
-        if item.get_closest_marker("slow"):
-            return 1, f"waits {network}"
-        if item.path.parent.name == "conformance" and LIVE.search(item.path.stem):
-            return 0, "live"
-        return (2, f"{item.path.stem} {network}") if network else (3, item.path.stem)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        from xdist.scheduler import LoadScopeScheduling
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Show tests by the names that select them: xdist adds the share's."""
-        head, at, share = report.nodeid.rpartition("@")
-        if at and "]" not in share:
-            report.nodeid = head
+        class Scheduling(LoadScopeScheduling):
+            """By share, in the order of the tests."""
+
+            shares: ClassVar[dict[str, str]] = {}
+
+            def _split_scope(self, nodeid: str) -> str:
+                return self.shares[nodeid]
+
+            def schedule(self) -> None:
+                self.shares.update(json.loads(file.read_text()))
+                super().schedule()
+
+        assert self._folder is not None
+        file = Path(self._folder.name) / "shares.json"
+        config.option.loadscopereorder = False
+        return Scheduling(config, log)
+
+    def pytest_unconfigure(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def _share(item: pytest.Item) -> tuple[int, str]:
+    """The order and the name of a test's share."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    network = parameters.get("network_kind")
+    if item.get_closest_marker("slow"):
+        return 0, f"waits {network}"
+    if item.path.parent.name == "conformance" and LIVE.search(item.path.stem):
+        return 1, "live"
+    return (2, f"{item.path.stem} {network}") if network else (3, item.path.stem)
 
 
 class _NoSkips:

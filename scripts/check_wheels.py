@@ -34,7 +34,7 @@ TEST_TOOLS = (
     "hypothesis>=6.150,<7",
     "trio>=0.31,<1",
 )
-SHARED = ("--numprocesses=3", "--dist=loadgroup", "--no-loadscope-reorder")  # as `./dev test` has it
+SHARED = ("--numprocesses=3",)  # as `./dev test` has it
 COMPLETENESS = 99.0  # percent of a wheel's public symbols that have to have a known type
 
 
