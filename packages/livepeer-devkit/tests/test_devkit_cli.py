@@ -138,6 +138,7 @@ def test_demo(tmp_path: Path) -> None:
     assert report["ok"]
     assert [one["capability"] for one in report["calls"]] == [
         "text-reverse",
+        "word-count",
         "image-invert",
         "llm-chat",
         "video-filter",
@@ -212,7 +213,7 @@ def test_the_demo_s_table_is_readable_in_80_columns() -> None:
         "video-filter", "live", "https://127.0.0.1:38735", "live-runner, persistent", 0.2, 6.0, 165, 165
     )
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(demo._table(Report(rows=[row] * 4), narrow=True))
+    console.print(demo._table(Report(rows=[row] * 5), narrow=True))
     text = console.export_text()
     assert "…" not in text
     for heading in ("capability", "orchestrator", "route", "first result", "received", "p95"):

@@ -25,6 +25,7 @@ def test_every_sample_is_there(gateway: Gateway) -> None:
 def test_text_and_bytes(gateway: Gateway) -> None:
     with gateway:
         assert gateway.run("text-reverse", input={"text": "äb"}) == {"text": "bä"}
+        assert gateway.run("word-count", input={"text": "one two ONE"}) == {"words": 3, "different": 2}
         assert gateway.run("echo", input={"a": [1, None]}) == {"a": [1, None]}
         assert gateway.run("echo", input=b"\x00\xff") == b"\x00\xff"
 

@@ -164,10 +164,15 @@ def _table(report: Report, *, narrow: bool = False) -> Table:
         name = f"{row.verb} {row.capability}"
         first, total = _time(row.first_result), _time(row.total)
         lines.append((name, row.orchestrator, row.route, first, total, *frames, *times))
-    table = Table(title="livepeer demo")
+    table = Table(title="livepeer demo", padding=0 if narrow else (0, 1))
     for index, heading in enumerate([line[0] for line in lines] if narrow else lines[0]):
         numeric = index > 2 and not narrow
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            heading,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=narrow and index == 0,  # where there is too little room, the values give way
+        )
     for cells in list(zip(*lines, strict=True))[1:] if narrow else lines[1:]:
         table.add_row(*cells)
     return table

@@ -14,7 +14,7 @@ from .report import Report, Row
 if TYPE_CHECKING:
     from livepeer.client import Gateway
 
-__all__ = ["invert_picture", "leave_early", "reverse_text", "stream_tokens"]
+__all__ = ["count_words", "invert_picture", "leave_early", "reverse_text", "stream_tokens"]
 
 _TEXT = "Anyone can call any capability by its name — 名前で呼べる."
 _TOKENS, _PAUSE = 16, 0.05
@@ -30,6 +30,17 @@ async def reverse_text(gateway: Gateway, report: Report, row: Row) -> None:
     row.orchestrator = response.orchestrator
     found = response.data.get("text") if isinstance(response.data, dict) else response.data
     report.check("the text came back reversed", found == _TEXT[::-1], repr(found))
+
+
+async def count_words(gateway: Gateway, report: Report, row: Row) -> None:
+    """``run`` with a capability that registered for BYOC; the call is the same."""
+    began = time.perf_counter()
+    response = await gateway.call_async(row.capability, input={"text": _TEXT})
+    row.total = row.first_result = time.perf_counter() - began
+    row.orchestrator = response.orchestrator
+    words = _TEXT.lower().split()
+    wanted = {"words": len(words), "different": len(set(words))}
+    report.check("the words were counted", response.data == wanted, repr(response.data))
 
 
 async def invert_picture(

@@ -46,6 +46,7 @@ async def play(orch_url: str, folder: Path, clip: Clip, picture: Path | None, pr
             progress(row.capability, 1.0)
 
         await step(Row("text-reverse", "run"), lambda row: calls.reverse_text(gateway, report, row))
+        await step(Row("word-count", "run"), lambda row: calls.count_words(gateway, report, row))
         await step(
             Row("image-invert", "run"),
             lambda row: calls.invert_picture(gateway, report, row, picture, folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import http.client
 import json
 import secrets
@@ -23,6 +24,7 @@ from .process import Child
 __all__ = ["LocalNetwork"]
 
 _STARTING = 60.0  # seconds for the orchestrator itself
+_NOBODY = base64.b64encode(b"{}").decode()  # offchain nobody has to be somebody
 _RETRIES = 40  # times the port of a killed orchestrator is asked for again, 50 ms apart
 
 
@@ -154,7 +156,7 @@ class LocalNetwork:
                 return
 
     def wait_for(self, app: str, timeout: float = 30.0) -> None:
-        """Wait until a capability is listed by the orchestrator's discovery.
+        """Wait until a capability is listed by the orchestrator's discovery, or free as a BYOC capability.
 
         Args:
             app: The capability's name.
@@ -166,7 +168,7 @@ class LocalNetwork:
         deadline = time.monotonic() + timeout
         while True:
             listed = [runner["app"] for runner in self._discovered()]
-            if app in listed:
+            if app in listed or self._free(app):
                 return
             if time.monotonic() > deadline:
                 raise LivepeerError(
@@ -227,6 +229,14 @@ class LocalNetwork:
         self._orchestrator, self._url, self._port = child, told["url"], told["port"]
 
     def _discovered(self) -> list[dict[str, Any]]:
+        listed = self._ask("/discovery", {})
+        return list(listed[0].get("runners", [])) if listed else []
+
+    def _free(self, capability: str) -> int:
+        headers = {"Livepeer-Eth-Address": _NOBODY, "Livepeer-Capability": capability}
+        return int((self._ask("/process/token", headers) or {}).get("available_capacity", 0))
+
+    def _ask(self, path: str, headers: dict[str, str]) -> Any:
         self._running()
         parts = urlsplit(self._url)
         host, port = parts.hostname or "", parts.port
@@ -236,9 +246,9 @@ class LocalNetwork:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it signs for itself
             connection = http.client.HTTPSConnection(host, port, timeout=5, context=context)
         try:
-            connection.request("GET", "/discovery")
-            return list(json.loads(connection.getresponse().read())[0].get("runners", []))
+            connection.request("GET", path, headers=headers)
+            return json.loads(connection.getresponse().read())
         except (OSError, http.client.HTTPException):
-            return []
+            return None
         finally:
             connection.close()

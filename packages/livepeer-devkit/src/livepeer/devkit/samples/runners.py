@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "SampleRunners"]
 
-NAMES = ("echo", "text-reverse", "llm-chat", "image-invert", "video-filter")
+NAMES = ("echo", "text-reverse", "llm-chat", "image-invert", "video-filter", "word-count")
 
 
 class SampleRunners:
