@@ -13,8 +13,9 @@ from aiohttp import web
 
 from livepeer.client._grpc import lp_rpc_pb2 as net
 from livepeer.devkit import LocalNetwork
-from livepeer.devkit.network.ai_worker import AIWorker, checked_models
+from livepeer.devkit.network.ai_worker import AIWorker
 from livepeer.devkit.network.credentials import VALID_FOR, AuthTokens
+from livepeer.devkit.network.models import checked_models
 from livepeer.devkit.network.orchestrator import Orchestrator, listen
 from livepeer.devkit.network.validation import Refused
 from livepeer.trickle.errors import ConfigurationError, LivepeerError

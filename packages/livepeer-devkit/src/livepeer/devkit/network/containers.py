@@ -20,11 +20,10 @@ import aiohttp
 from livepeer.trickle.errors import LivepeerError
 
 from . import gojson
+from .models import PIPELINE, START_TIMEOUT
 
-__all__ = ["PIPELINE", "START_TIMEOUT", "ContainerFailed", "Containers", "Model", "NoAnswer"]
+__all__ = ["ContainerFailed", "Containers", "Model", "NoAnswer"]
 
-PIPELINE = "live-video-to-video"
-START_TIMEOUT = 120.0  # seconds a container may take to say that it is there
 _POLL = 0.5  # seconds between two questions
 _PATIENCE = 5.0  # seconds for one answer about health or hardware
 _NUMBERS = re.compile(r"\d+(?:\.\d+){0,2}(?:[-+][0-9A-Za-z.+-]+)?")

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 from livepeer.trickle.errors import ConfigurationError, LivepeerError
 
 from ..samples import SampleRunners
-from .ai_worker import checked_models
-from .containers import START_TIMEOUT
+from .models import START_TIMEOUT, checked_models
 from .process import Child
 
 __all__ = ["LocalNetwork"]

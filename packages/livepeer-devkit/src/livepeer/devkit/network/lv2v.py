@@ -18,8 +18,9 @@ from livepeer.trickle import TrickleServer
 
 from . import answers, gojson
 from .ai_worker import AIWorker
-from .containers import PIPELINE, ContainerFailed, NoAnswer
+from .containers import ContainerFailed, NoAnswer
 from .credentials import AuthTokens, check_payment, check_segment
+from .models import PIPELINE
 from .mux import Mux
 from .validation import Refused
 

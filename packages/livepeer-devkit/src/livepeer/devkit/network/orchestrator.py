@@ -71,7 +71,7 @@ class Orchestrator:
         listener: Where it listens (`listen`).
         secret: What runners register with; empty turns registration off.
         tls: Whether it speaks HTTPS, with a certificate made at each start.
-        models: The models of its AI worker (`ai_worker.checked_models`); none: it has no AI worker.
+        models: The models of its AI worker (`models.checked_models`); none: it has no AI worker.
     """
 
     def __init__(
