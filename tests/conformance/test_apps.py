@@ -108,7 +108,7 @@ class Stage:
 
     async def gone(self) -> None:
         """Wait until the worker noticed that its client left."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await self.over.wait()
         assert self.cancelled
 
@@ -330,7 +330,7 @@ async def test_a_chunked_upload_arrives_as_it_is_written(serve: Opener) -> None:
         for number in range(3):
             chunk = f"part {number};".encode()
             yield chunk
-            assert await asyncio.wait_for(seen.get(), 5) == chunk
+            assert await asyncio.wait_for(seen.get(), 20) == chunk
 
     app = await serve(handler)
     assert await app.ask("POST", "x", data=upload()) == (200, "chunked part 0;part 1;part 2;")
@@ -621,7 +621,7 @@ async def test_a_websockets_client_closes(serve: Opener) -> None:
     app = await serve(handler)
     async with app.worker.http.ws_connect(f"{app.url}ws", ssl=False) as socket:
         await socket.close(code=4002)
-    assert await asyncio.wait_for(codes.get(), 5) == 4002
+    assert await asyncio.wait_for(codes.get(), 20) == 4002
     await app.idle()
 
 
@@ -642,7 +642,7 @@ async def test_a_websockets_client_is_gone(serve: Opener) -> None:
         await upgrade(wire, app)
         assert (await wire.head())[0] == 101
         await stage.reached.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await stage.over.wait()
     await app.idle()
 

@@ -81,7 +81,7 @@ async def test_control_changes_the_picture_and_events_say_so(gateway: Gateway) -
             if event.get("effect") == "invert":
                 break
         assert seen[0] == "none"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await brightness() > 100:
                 pass
 

@@ -241,7 +241,7 @@ async def test_a_cancelled_call_reaches_the_worker_and_frees_its_place(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(left.wait(), 5)
+    await asyncio.wait_for(left.wait(), 20)
 
     async def free() -> bool:
         listed = await gateway.capabilities_async()

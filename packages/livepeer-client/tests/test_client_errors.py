@@ -205,7 +205,7 @@ def test_a_refused_connection_is_quick(make_verbs: Any) -> None:
         assert caught.value.retryable
         assert f"127.0.0.1:{port}" in caught.value.rejections[0].where
         assert "refused" in caught.value.rejections[0].reason
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
 
 
 def test_an_orchestrator_that_dies_between_discovery_and_call(orch: Any, make_verbs: Any) -> None:

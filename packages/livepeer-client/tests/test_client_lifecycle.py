@@ -386,8 +386,8 @@ def test_ctrl_c_ends_the_call_and_the_worker_notices(orch: Any, script: Any, how
     orch.wait_note("tokens written" if name == "tokens" else "slow begun")
     began = time.monotonic()
     running.interrupt()
-    done = running.finish(10)
-    assert time.monotonic() - began < 3.0
+    done = running.finish()
+    assert time.monotonic() - began < 10  # of the minute that the worker would take
     assert done.code in (-2, 130)
     assert done.err.splitlines()[-1] == "KeyboardInterrupt"
     assert "Warning" not in done.err

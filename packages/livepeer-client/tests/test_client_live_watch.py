@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from livepeer.client import (
     SessionLost,
     SessionStalled,
 )
+from livepeer.client.live import control
 from livepeer.client.live.control import Pace
 from livepeer.client.live.latency import LatencyWindow
 from livepeer.client.live.silence import Seen, Silence, Stall
@@ -247,17 +249,23 @@ def test_latency_is_of_the_last_ten_seconds() -> None:
     assert (figures.p50, figures.p95, figures.max, figures.frames) == (0.051, 0.095, 0.1, 100)
 
 
-async def test_a_burst_is_spaced_out_unless_it_is_answered() -> None:
+async def test_a_burst_is_spaced_out_unless_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(control, "time", SimpleNamespace(monotonic=lambda: 100.0 + sum(waits)))
+    monkeypatch.setattr(control, "asyncio", SimpleNamespace(sleep=sleep))
     pace = Pace()
-    began = time.monotonic()
     for _ in range(3):
         await pace.turn()
-    assert time.monotonic() - began < 0.05
+    assert waits == []
     for _ in range(4):
         await pace.turn()
-    assert time.monotonic() - began >= 0.19
-    began = time.monotonic()
+    assert sum(waits) == pytest.approx(0.2)
+    waits.clear()
     for _ in range(20):
         pace.refill()
         await pace.turn()
-    assert time.monotonic() - began < 0.2
+    assert waits == []

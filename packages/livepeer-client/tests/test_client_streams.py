@@ -383,7 +383,7 @@ def test_the_total_of_a_call(orch: Any, verbs: Any) -> None:
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"did not finish within the 0.1 s") as caught:
         verbs.run("slow", timeout=0.1)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert caught.value.request_id
     orch.wait_note("slow gone")
     with pytest.raises(DeadlineExceeded):

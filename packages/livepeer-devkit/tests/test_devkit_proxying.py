@@ -65,7 +65,7 @@ async def test_an_upload_streams(call: Any, http: aiohttp.ClientSession) -> None
 
     async def body() -> Any:
         yield b"first "
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 20)
         yield b"second"
 
     async with http.post(await call(worker), data=body()) as answer:
@@ -92,14 +92,14 @@ async def test_a_client_that_leaves_is_noticed_at_once(
 
     url = await call(worker)
     request = asyncio.create_task(http.get(url).__aenter__())
-    await asyncio.wait_for(here.wait(), 5)
+    await asyncio.wait_for(here.wait(), 20)
     assert await used(http, orchestrator) == 1
     if began:
         (await request).close()
     else:
         request.cancel()
-    await asyncio.wait_for(left.wait(), 1)
-    async with asyncio.timeout(2):
+    await asyncio.wait_for(left.wait(), 20)
+    async with asyncio.timeout(20):
         while await used(http, orchestrator):
             await asyncio.sleep(0)
 
@@ -228,8 +228,8 @@ async def test_websockets_both_ways(
         assert await socket_.receive_bytes() == b"y" + b"x" * 300_000
         assert await used(http, orchestrator) == 1
         await socket_.close(code=4001)
-    assert await asyncio.wait_for(closed, 2) == 4001
-    async with asyncio.timeout(2):
+    assert await asyncio.wait_for(closed, 20) == 4001
+    async with asyncio.timeout(20):
         while await used(http, orchestrator):
             await asyncio.sleep(0)
 

@@ -267,9 +267,9 @@ async def test_a_client_that_leaves_cancels_an_async_run(http: aiohttp.ClientSes
     slow = Slow()
     async with running(slow) as server:
         call = asyncio.ensure_future(http.post(server.url + "/run"))
-        await asyncio.wait_for(slow.began.wait(), 5)
+        await asyncio.wait_for(slow.began.wait(), 20)
         call.cancel()
-        await asyncio.wait_for(slow.cancelled.wait(), 5)
+        await asyncio.wait_for(slow.cancelled.wait(), 20)
         while server.health()["in_use"]:
             await asyncio.sleep(0.01)
 
@@ -328,7 +328,7 @@ async def test_an_async_generator_streams_and_is_closed(http: aiohttp.ClientSess
         response = await http.post(server.url + "/run", json={"n": 1})
         assert await response.content.readuntil(b"\n\n") == b'data: {"i":0}\n\n'
         response.close()
-        await asyncio.wait_for(chat.closed.wait(), 5)
+        await asyncio.wait_for(chat.closed.wait(), 20)
 
 
 class Loading(Pipeline):

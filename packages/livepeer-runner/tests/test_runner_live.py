@@ -210,7 +210,7 @@ async def test_sessions_end_before_the_runner_unregisters(
         reader = ChannelReader(session.urls["events_url"])
         await anext(reader)
         rest = asyncio.create_task(_all(reader))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await rest == [{"stopped": "x"}, {"type": "ended", "reason": "shutdown"}]
     await reader.aclose()
     assert (orchestrator.stopped, len(orchestrator.unregistered)) == ([session.id], 1)

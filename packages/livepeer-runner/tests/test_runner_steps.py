@@ -47,4 +47,4 @@ async def test_who_waits_goes_on_with_the_work() -> None:
         assert not waiting.done()
         steps.end("video")
         steps.begin("video", at)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 20)

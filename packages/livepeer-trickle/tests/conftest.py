@@ -115,7 +115,7 @@ async def record(server: TrickleServer) -> AsyncIterator[Callable[..., Awaitable
         server.create(name)
         recording = Recording(server.channel_url(name))
         begun.append(recording)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while (segment := server._channels[name].segment(0)) is None or not segment._watchers:
                 await asyncio.sleep(0.001)
         return recording
@@ -157,7 +157,7 @@ def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
     """Wait until something is so."""
 
     async def wait(condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not condition():
                 await asyncio.sleep(0.001)
 

@@ -102,7 +102,7 @@ def test_any_bytes_are_an_answer_or_an_error(data: bytes, at: int) -> None:
         async with Transport() as transport, Scripted([sent[:at] + data]).running() as url:
             exchange = await ask(transport, url)
             with contextlib.suppress(OSError):
-                await asyncio.wait_for(exchange.finish(), 5)
+                await asyncio.wait_for(exchange.finish(), 20)
 
     asyncio.run(run())
 
@@ -247,7 +247,7 @@ async def test_a_finished_segment_is_followed_before_it_is_answered(transport: T
         second = publisher.segment()
         await second.write(b"c")
         second.finish()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(seen) < 2:
                 await asyncio.sleep(0.001)
         assert seen == [b"/c/0 ab", b"/c/1 c"]

@@ -429,7 +429,7 @@ async def test_times_that_jump(url: str, encoded: Encoded, until: Until, jump: f
         reading = asyncio.create_task(collect(output.frames("all", drop=None)))
         await asyncio.sleep(0)
         await send(url, output, until, *(s for part in parts for s in cut(demux(part))))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             frames = await reading
     assert numbers(frames) == list(range(60))
     assert len(frames) == output.frames_in + output.audio_in
@@ -555,7 +555,7 @@ async def test_damaged_bytes_cost_what_they_hit(url: str, encoded: Encoded, unti
         data = asyncio.create_task(collect(output.bytes()))
         await asyncio.sleep(0)
         await send(url, output, until, *segments)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             got = numbers(await frames)
             assert numbers(await both) == got
         assert b"".join(await data) == b"".join(segments)

@@ -393,7 +393,7 @@ async def test_cancelled_at_any_await(
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert not left_over()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while any(thread.name.startswith("livepeer-encode") for thread in threading.enumerate()):
             await asyncio.sleep(0.001)
 
@@ -410,7 +410,7 @@ async def test_a_close_that_is_cancelled(
         for _ in range(turns):
             await asyncio.sleep(0.002)
         closing.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await asyncio.gather(closing, return_exceptions=True)
         if turns == 0:
             await publisher.abort()  # it had not begun
