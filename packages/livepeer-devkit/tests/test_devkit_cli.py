@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def test_run_and_capabilities(livepeer_network: LocalNetwork, tmp_path: Path) ->
         (["run", "text-reverse", '{"txet": 1}'], 1, "txet"),
         (["serve", "absent.py:Thing"], 2, "There is no file absent.py"),
         (["serve", "thing"], 2, "names no class"),
+        (["serve", "livepeer.devkit.samples.echo:Echo", "--register", "boyc"], 2, '"byoc"'),
     ],
 )
 def test_what_goes_wrong_is_said(
@@ -113,18 +115,26 @@ def test_dev(gone: Callable[[int], bool]) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends a process at once there")
-def test_serve(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ways", [[], ["byoc"], ["byoc", "live-runner"]])
+def test_serve(tmp_path: Path, ways: list[str]) -> None:
     (tmp_path / "mine.py").write_text(RUNNER)
     with LocalNetwork(samples=False) as network:
         command = [sys.executable, "-c", "from livepeer.devkit.cli import main; main()", "serve"]
+        register = [argument for way in ways for argument in ("--register", way)]
         running = subprocess.Popen(
-            [*command, str(tmp_path / "mine.py") + ":Shout", "--port", "0"],
+            [*command, str(tmp_path / "mine.py") + ":Shout", "--port", "0", *register],
             env=os.environ | network.env(),
             stderr=subprocess.DEVNULL,
         )
         try:
-            network.wait_for("shout", 20)
-            done = livepeer("run", "shout", '{"text": "hey"}', env=network.env())
+            deadline = time.monotonic() + 20
+            while True:
+                done = livepeer("run", "shout", '{"text": "hey"}', env=network.env())
+                if done.returncode == 0 or time.monotonic() > deadline:
+                    break
+                time.sleep(0.3)
+            listed = json.loads(livepeer("capabilities", "--json", env=network.env()).stdout)
+            assert ("live-runner" in [one["transport"] for one in listed]) == (ways != ["byoc"])
             assert done.stdout.decode().strip() == "HEY", done.stderr
         finally:
             running.terminate()

@@ -286,6 +286,48 @@ async def test_channels_that_a_pipeline_has_no_use_for_end_at_once(
         await until(lambda: "-control" not in stream.alive())
 
 
+@pytest.mark.parametrize("kind", [Byoc, LV2V])
+@pytest.mark.parametrize("pipeline", [Invert(), Remote()])
+async def test_a_stream_ends_when_its_orchestrator_is_gone(
+    kind: type[Byoc | LV2V], pipeline: LivePipeline, orchestrator: Any, http: aiohttp.ClientSession
+) -> None:
+    if kind is LV2V and isinstance(pipeline, Remote):
+        pytest.skip("a container has media")
+    async with serving(pipeline) as server:
+        stream = kind(orchestrator, server, http)
+        assert await stream.start({}) == 200
+        assert server.health()["in_use"] == 1
+        await orchestrator.stop()
+        await until(lambda: not server.health()["in_use"])
+
+
+class Slowly(Invert):
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def on_stream_start(self, params: Params) -> None:
+        self.begun.set()
+        self.go.wait(20)
+        super().on_stream_start(params)
+
+
+@pytest.mark.parametrize("kind", [Byoc, LV2V])
+async def test_a_start_that_its_orchestrator_gave_up_leaves_nothing(
+    kind: type[Byoc | LV2V], orchestrator: Any, http: aiohttp.ClientSession
+) -> None:
+    pipeline = Slowly()
+    async with serving(pipeline) as server:
+        stream = kind(orchestrator, server, http)
+        starting = asyncio.create_task(stream.start({}))
+        await until(pipeline.begun.is_set)
+        starting.cancel()
+        await asyncio.wait({starting})
+        for suffix in stream.alive():
+            orchestrator.trickle.close_channel(stream.id + suffix)
+        pipeline.go.set()
+        await until(lambda: not server.health()["in_use"])
+
+
 async def test_pictures_that_nobody_wants_back(orchestrator: Any, http: aiohttp.ClientSession) -> None:
     async with serving(Count()) as server:
         stream = Byoc(orchestrator, server, http)

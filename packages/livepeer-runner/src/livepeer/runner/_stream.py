@@ -240,12 +240,13 @@ class LiveStream:
                     await self._hook(self.pipeline.on_params_update, self.pipeline.update_params(message))
                 except Exception as error:
                     self._reports.error(error, f"{type(self.pipeline).__name__}.on_params_update")
-            if self._pump is None and self.contract != "live-runner" and not self._asked.done():
-                self._asked.set_result("released")  # nothing else would tell us that it was stopped
         except TrickleError:
             _logger.debug("The control channel of session %s ended", self.session_id, exc_info=True)
         finally:
             await reader.aclose()
+        # Without media nothing else tells of the end; a live runner's registration does.
+        if self._pump is None and self.contract != "live-runner" and not self._asked.done():
+            self._asked.set_result("released")
 
     async def _watch_idle(self, timeout: float) -> None:
         tick, quiet, seen = min(timeout / 10, 1.0), 0.0, self._active_at
