@@ -121,7 +121,11 @@ class Orchestrator:
     async def stop(self) -> None:
         if self._runner is not None:
             self.trickle.close()
+            server = self._runner.server
             await self._runner.cleanup()
+            if server is not None:
+                await asyncio.sleep(0.01)
+                await server.shutdown(0)  # what was accepted while it closed is closed by nobody else
             self._runner = None
 
     async def restart(self, *, certificate: ssl.SSLContext | None = None) -> None:
