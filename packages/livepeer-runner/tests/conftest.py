@@ -83,6 +83,7 @@ class Orchestrator:
         self.certificate = certificate
         self.changed = asyncio.Condition()
         self.held = 0
+        self.stop_failures = 0
         self._writers_may_go = asyncio.Event()
         self._writers_may_go.set()
         self._runner: web.AppRunner | None = None
@@ -284,6 +285,9 @@ class Orchestrator:
 
     async def _stop_session(self, request: web.Request) -> web.Response:
         session = request.match_info["session"]
+        if self.stop_failures:
+            self.stop_failures -= 1
+            return web.Response(status=500)
         if session not in self.sessions:
             return web.Response(status=404)
         self.release(session)

@@ -74,8 +74,10 @@ def test_a_registration_and_its_heartbeats() -> None:
 
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_forgotten_runner_asks_for_a_new_id(status: int) -> None:
-    heartbeats = machine()
+    now = 0.0
+    heartbeats = machine(clock=lambda: now)
     heartbeats.answered(200, answer(FIRST))
+    now = 60.0
     step = heartbeats.answered(status, b"runner not found\n")
     assert (step.lost, step.delay) == (True, 0.5)
     request = heartbeats.request()
@@ -83,6 +85,22 @@ def test_a_forgotten_runner_asks_for_a_new_id(status: int) -> None:
     assert request.body
     assert "runner_id" not in request.body
     assert heartbeats.unregistration() is None
+
+
+def test_a_runner_that_is_forgotten_again_and_again_registers_ever_more_slowly() -> None:
+    """Two orchestrators behind one address each know only what the other doesn't."""
+    now = 0.0
+    heartbeats, delays = machine(clock=lambda: now), []
+    for _ in range(7):
+        heartbeats.answered(200, answer(FIRST))
+        now += 1.0
+        step = heartbeats.answered(401, b"invalid registration authorization\n")
+        assert (step.lost, step.firm) == (True, True)
+        delays.append(step.delay)
+    assert delays == [0.625, 1.25, 2.5, 5.0, 6.25, 6.25, 6.25]
+    heartbeats.answered(200, answer(FIRST))
+    now += 60.0
+    assert heartbeats.answered(404, b"runner not found\n").delay == 0.5
 
 
 def test_a_chosen_id_is_waited_for() -> None:

@@ -193,6 +193,21 @@ async def test_a_lost_session_waits_for_no_orchestrator(
         orchestrator.release_writers()
 
 
+async def test_a_session_that_could_not_be_stopped_is_stopped_with_a_later_heartbeat(
+    orchestrator: Any, http: aiohttp.ClientSession
+) -> None:
+    """Else it would hold its place at the orchestrator for ever, where nobody pays for it."""
+    orchestrator.interval = "50ms"
+    orchestrator.stop_failures = 2
+    async with running(
+        Remote(), orch_url=orchestrator.url, secret=orchestrator.secret, idle_timeout=0.2
+    ) as server:
+        await server.registered()
+        session = await open_session(orchestrator, server, http)
+        await orchestrator.until(lambda: orchestrator.stopped == [session["session_id"]])
+        assert orchestrator.sessions == {}
+
+
 def certificate(folder: Path, name: str) -> ssl.SSLContext:
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, Protocol
 
 from livepeer.trickle.transport import TLSPolicy, Transport
@@ -60,6 +61,8 @@ class Host:
             raise ConfigurationError(f"capacity={self.capacity}: a runner takes at least one call at a time.")
         self.slots: Slots = Slots(self.capacity, self.name)
         self.streams: dict[tuple[Contract, str], Stream] = {}
+        # What stops the live-runner sessions that are over here, and that the orchestrator may still have.
+        self.unstopped: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self.refusals: dict[str, LivepeerError] = {}
         self.stopping: bool = False
         self.ready: asyncio.Event = asyncio.Event()

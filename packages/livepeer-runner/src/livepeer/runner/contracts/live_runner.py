@@ -110,6 +110,7 @@ class _Session:
 
     def __init__(self, host: Host, session_id: str, token: str, control: str) -> None:
         self.id = session_id
+        self._host = host
         self._transport = host.transport
         self._token = token
         self._controls = [control.rstrip("/")]
@@ -149,7 +150,11 @@ class _Session:
             status, _ = await self._post("stop", None)
             _logger.debug("Session %s stopped: %d", self.id, status)  # 404: the client was first
         except HTTPError:
+            status = 0
             _logger.debug("Session %s could not be stopped", self.id, exc_info=True)
+        if status == 0 or status >= 500:
+            # The next answer to a heartbeat tells whether the orchestrator still has it.
+            self._host.unstopped[self.id] = self.stop
 
     async def _post(self, path: str, body: Any) -> tuple[int, Any]:
         headers = {"Livepeer-Session-Token": self._token}

@@ -32,6 +32,7 @@ _REFUSED = 30.0  # seconds between tries while it refuses us: a mended configura
 _TAKEN = 2.5  # seconds between tries while the chosen id is taken
 _TAKEN_MAX = 40.0  # seconds after which it isn't by a dead runner: those are removed within 25
 _FORGOTTEN = 0.5  # seconds within which a forgotten runner registers again, spread over the runners
+_SHORT = 30.0  # seconds; who is forgotten sooner than that, again and again, registers ever more slowly
 _METADATA_LIMIT = 1024  # bytes
 _OLD_LIFE = ((401, "invalid heartbeat authorization"), (404, "runner not found"))
 
@@ -152,6 +153,8 @@ class Heartbeats:
     ) -> None:
         self.orchestrator: str = orchestrator.rstrip("/")
         self.description = description
+        self._registered_at = float("-inf")
+        self._losses = 0  # in a row, each soon after a registration
         self._taken_since: float | None = None
         self._clock = clock
         self.runner_id: str | None = None
@@ -188,11 +191,7 @@ class Heartbeats:
         if 200 <= status < 300:
             return self._accepted(body)
         if self.registered:
-            if status in (401, 404):
-                self.runner_id = None
-                self._failures = 0
-                return Step(self._uniform(0, _FORGOTTEN), lost=True)
-            return self.failed()
+            return self._lost() if status in (401, 404) else self.failed()
         if status in (400, 401, 403, 404):
             message = _message(body)
             if self.description.runner_id is not None and (status, message) in _OLD_LIFE:
@@ -206,6 +205,16 @@ class Heartbeats:
         delay = min(_RETRY_MAX, _RETRY_MIN * 2.0 ** min(self._failures - 1, 10))
         return Step(delay * self._uniform(0.75, 1.25), firm=True)
 
+    def _lost(self) -> Step:
+        # Two orchestrators behind one address, say: each would be told of this runner many times a second.
+        self._losses = self._losses + 1 if self._clock() - self._registered_at < _SHORT else 0
+        self.runner_id = None
+        self._failures = 0
+        if self._losses == 0:
+            return Step(self._uniform(0, _FORGOTTEN), lost=True, firm=True)
+        delay = min(_RETRY_MAX, _FORGOTTEN * 2.0 ** min(self._losses - 1, 10))
+        return Step(delay * self._uniform(0.75, 1.25), lost=True, firm=True)
+
     def _accepted(self, body: bytes) -> Step:
         answer = _json_object(body)
         runner_id = answer.get("runner_id")
@@ -216,7 +225,7 @@ class Heartbeats:
             secret = answer.get("heartbeat_secret")
             if not isinstance(secret, str) or not secret:
                 return self.failed()
-            self._heartbeat_secret = secret
+            self._heartbeat_secret, self._registered_at = secret, self._clock()
             channel = answer.get("o2r")
             o2r = channel.get("url") if isinstance(channel, dict) else None
         self.runner_id = runner_id

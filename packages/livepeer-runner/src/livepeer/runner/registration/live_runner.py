@@ -7,7 +7,8 @@ import contextlib
 import logging
 import random
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -124,6 +125,10 @@ class LiveRunnerRegistration:
                 # A session that began after we asked can't be in the answer.
                 if stream.session_id not in known and stream.began_at < asked_at:
                     self._release(stream.session_id)
+            for session_id, stop in list(self._host.unstopped.items()):
+                del self._host.unstopped[session_id]
+                if session_id in known:
+                    self._begin(stop())
         if step.o2r:
             await self._end_o2r()
             self._o2r = asyncio.create_task(self._listen(step.o2r), name="o2r")
@@ -169,6 +174,9 @@ class LiveRunnerRegistration:
     def _release(self, session_id: str) -> None:
         stream = self._host.sessions.get(session_id)
         if stream is not None:
-            task = asyncio.create_task(stream.end("released"))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._begin(stream.end("released"))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
