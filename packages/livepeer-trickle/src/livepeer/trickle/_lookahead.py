@@ -68,7 +68,7 @@ class Lookahead:
         if self._last is None:
             return
         number, last = self._last
-        if last.error is not None or last.status not in (0, 200) or CLOSED in last.headers:
+        if _says_no(last):
             return
         if number < 0:
             if not last.status or not last.headers.get(SEQ, "").isdigit():
@@ -76,6 +76,8 @@ class Lookahead:
             number = int(last.headers[SEQ])
         unanswered, size = 0, 0
         for _, exchange in self._asked:
+            if _says_no(exchange):
+                return  # a server that fails, say, isn't asked for more and more meanwhile
             unanswered += not exchange.status
             size += exchange.waiting
         while unanswered < _DEPTH and size < _BYTES and len(self._asked) < _SEGMENTS:
@@ -104,6 +106,10 @@ class Lookahead:
         exchange = self._endpoint.start("GET", f"/{number}", after=after)
         exchange.on_answer = self._answered
         return exchange
+
+
+def _says_no(exchange: Exchange) -> bool:
+    return exchange.error is not None or exchange.status not in (0, 200) or CLOSED in exchange.headers
 
 
 def _weakly(lookahead: Lookahead) -> Callable[[], None]:
