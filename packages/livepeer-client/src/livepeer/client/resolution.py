@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from ._http import Pool
 from .config import Config
 from .discovery import Discovery, Listing
-from .errors import LivepeerError, Rejection
+from .errors import CapabilityNotFound, LivepeerError, Rejection
 from .offers import Offer, Offers
 from .routes import Route
 from .routes._verdict import not_begun, unknown
 from .routes.byoc import ByocRoute
 from .routes.live_runner import LiveRunnerRoute
+from .routes.lv2v import PIPELINE, LV2VRoute
 from .selection import Verb, check_names, not_found, ranked
 
 __all__ = ["Resolver"]
@@ -56,10 +57,11 @@ class Resolver:
                 try:
                     return await go(route)
                 except LivepeerError as error:
-                    if not not_begun(error):
+                    asked_only = isinstance(route, LV2VRoute) and not route.begun
+                    if not not_begun(error) and not asked_only:
                         raise
                     search.failures.append(error)
-                if len(search.failures) == _MOST:
+                if sum(not isinstance(one, CapabilityNotFound) for one in search.failures) == _MOST:
                     break
         raise search.error()
 
@@ -69,6 +71,10 @@ class Resolver:
         """The live runners of a listing that can take a call, best first, and what is against the others."""
         runners, rejections = ranked(listing, capability, model, verb, preference=self._config.orchestrators)
         return [LiveRunnerRoute(runner, self._pool) for runner in runners], rejections
+
+    def built_in(self, orchestrator: str) -> Route:
+        """The route to the pipeline that an orchestrator's AI worker may have."""
+        return LV2VRoute(orchestrator, self._pool)
 
     def byoc(self, capability: str, offer: Offer) -> Route:
         """The route that an offer stands for."""
@@ -86,6 +92,7 @@ class _Search:
         self._runners: list[Route] = []
         self._rejections: tuple[Rejection, ...] = ()
         self._offers: dict[str, Offer] = {}
+        self._asked: set[str] = set()  # orchestrators that were asked for the built-in pipeline
 
     async def routes(self) -> AsyncGenerator[Route, None]:
         """The routes, each found only when those before it have failed.
@@ -101,6 +108,8 @@ class _Search:
                 yield route
             if self._stuck():
                 return
+            for route in self._built_in():
+                yield route
             if not self.failures or asked_now:
                 async for route in self._byoc():
                     yield route
@@ -118,6 +127,9 @@ class _Search:
         serious = [failure for failure in self.failures if not unknown(failure)]
         if serious or (self.failures and self._runners):
             return (serious or self.failures)[-1]
+        listed = [one for one in self.failures if isinstance(one, CapabilityNotFound) and one.available]
+        if listed:
+            return listed[-1]  # it names the models that there are
         against = tuple(offer.rejection for offer in self._offers.values() if offer.rejection is not None)
         capability, model = self._wanted[:2]
         apps = (capability, f"{capability}/{model}") if model else (capability,)
@@ -128,6 +140,15 @@ class _Search:
     def _stuck(self) -> bool:
         """Whether somebody has the capability, and can't take the call."""
         return any(not unknown(failure) for failure in self.failures)
+
+    def _built_in(self) -> Iterator[Route]:
+        """The pipeline that needs no registration, at each orchestrator."""
+        capability, _, verb = self._wanted
+        if verb == "live" and capability == PIPELINE:
+            for orchestrator in self._listing.orchestrators:
+                if orchestrator not in self._asked:
+                    self._asked.add(orchestrator)
+                    yield self._resolver.built_in(orchestrator)
 
     async def _byoc(self) -> AsyncGenerator[Route, None]:
         capability = self._wanted[0]

@@ -22,7 +22,7 @@ from ..errors import (
 )
 from ._verdict import HINTS, NO_CAPABILITY, message_of
 
-__all__ = ["job_verdict"]
+__all__ = ["is_full_runner", "job_verdict", "kind_of"]
 
 _NOT_PROCESSED = "job not able to be processed"
 _BROKE_OFF = frozenset({"unexpected EOF", "EOF"})
@@ -53,7 +53,7 @@ def job_verdict(
             retryable=True,
             **details,
         )
-    if status == 503 and _is_full_runner(content):
+    if status == 503 and is_full_runner(content):
         return CapacityError(
             f"{capability!r} takes no call now: {text}", hint="Try again when a call has ended.", **details
         )
@@ -62,7 +62,7 @@ def job_verdict(
         hint=HINTS.get(status),
         status=status,
         body=content,
-        content_type=_kind_of(content),
+        content_type=kind_of(content),
         retryable=status in (429, 503),
         **details,
     )
@@ -128,7 +128,7 @@ def _not_processed(
     return OrchestratorError(message, hint=hint, status=500, body=text, retryable=True, **details)
 
 
-def _is_full_runner(content: bytes) -> bool:
+def is_full_runner(content: bytes) -> bool:
     """Whether this is what `livepeer.runner` says when it begins no work: it keeps its own count here, as no
     orchestrator does it."""
     try:
@@ -137,7 +137,7 @@ def _is_full_runner(content: bytes) -> bool:
         return False
 
 
-def _kind_of(content: bytes) -> str:
+def kind_of(content: bytes) -> str:
     """The content type that the worker's error had, as far as its body tells."""
     try:
         json.loads(content)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import (
     CapabilityError,
+    CapabilityNotFound,
     CapacityError,
     ConnectionFailed,
     ConnectTimeout,
@@ -25,7 +26,6 @@ __all__ = ["HINTS", "NO_CAPABILITY", "message_of", "not_begun", "unknown", "verd
 NO_CAPABILITY = "No capacity available for capability"  # it means that there is no such capability
 _GONE = frozenset({"runner not found", "runner session not found"})
 _REFUSED = "connection refused"
-_NO_CONTAINER = "no container image found"  # for a model that this orchestrator doesn't have
 _REFUSALS = _GONE | {
     "no capacity available for runner",
     "runner is not single-shot",
@@ -82,6 +82,8 @@ def unknown(error: LivepeerError) -> bool:
 
     Nothing was begun then, and what was listed of it is out of date.
     """
+    if isinstance(error, CapabilityNotFound):
+        return True
     return isinstance(error, OrchestratorError) and (
         (error.status == 404 and error.body in _GONE) or error.body == NO_CAPABILITY
     )
@@ -94,10 +96,9 @@ def not_begun(error: LivepeerError) -> bool:
             unknown(error)
             or error.status == 503
             or (error.status in (500, 502) and ("dial tcp" in error.body or _REFUSED in error.body))
-            or (error.status == 500 and error.body.startswith(_NO_CONTAINER))
         )
     # What could be connected to, and failed later, is not retryable: its fate is unknown.
-    return isinstance(error, CapacityError | ConnectTimeout) or (
+    return isinstance(error, CapabilityNotFound | CapacityError | ConnectTimeout) or (
         isinstance(error, ConnectionFailed) and error.retryable
     )
 

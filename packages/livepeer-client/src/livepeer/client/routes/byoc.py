@@ -16,6 +16,7 @@ from ..errors import CapabilityError, ConfigurationError, InputError, LivepeerEr
 from ..timeouts import Timeout
 from . import Answer, Call, LiveCall, Started
 from ._byoc_events import BYOCDecoder
+from ._byoc_live import start_stream
 from ._byoc_verdict import job_verdict
 from ._job import job_header
 from ._sending import send
@@ -76,10 +77,8 @@ class ByocRoute:
         raise AssertionError("there is always a path")
 
     async def open_live(self, call: LiveCall) -> Started:
-        """Start a stream."""
-        raise ConfigurationError(
-            f"{self._capability!r} is a BYOC capability, whose live sessions this version does not have."
-        )
+        """Start a stream; see `start_stream`."""
+        return await start_stream(self._orchestrator, self._capability, call, self._pool)
 
     def _candidates(self, wanted: str | None) -> tuple[str, ...]:
         """The paths to try, in order."""

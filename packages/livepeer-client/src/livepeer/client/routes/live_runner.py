@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import aiohttp
 
-from .._http import Pool, translated
+from .._http import Pool
 from .._urls import allowed, check_path, join_path
 from ..catalogue import Runner
-from ..errors import CapabilityError, LivepeerError, ResponseError
+from ..errors import CapabilityError, LivepeerError
 from ..inputs import Body
 from ..timeouts import Timeout
 from . import Answer, Call, LiveCall, Started
 from ._health import ask_worker
 from ._sending import send
+from ._starting import CHANNELS, json_object, start_body, tell
 from ._verdict import verdict
 
 __all__ = ["LiveRunnerRoute"]
@@ -27,9 +27,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 Stop = Callable[[], Coroutine[Any, Any, None]]
 
 _logger = logging.getLogger("livepeer.client")
-_STOP_TRIES = 3
-_STOP_PATIENCE = 5.0  # seconds for one try; a session that isn't stopped holds a place for ever
-_CHANNELS = ("publish", "subscribe", "control", "events", "data")
+_STOP_PATIENCE = 5.0  # seconds that a cancelled caller waits for a reservation in flight
 
 
 class LiveRunnerRoute:
@@ -59,6 +57,12 @@ class LiveRunnerRoute:
         """Reserve a session and ask the worker to open its channels."""
         advertised = self._advertised("live")
         path = check_path(call.path if call.path is not None else advertised or "/live")
+        body = start_body(
+            model_id=call.model,
+            params=call.params,
+            gateway_request_id=call.request_id,
+            stream_id=call.stream_id,
+        )
         session_id, app_url, stop = await self._reserve(call.request_id, Timeout())
         started = Started(
             {},
@@ -70,18 +74,11 @@ class LiveRunnerRoute:
             app_url,
             takes_lines="livepeer" in self._runner.metadata,  # runners of this SDK say so
         )
-        message = {
-            "model_id": call.model,
-            "params": call.params,
-            "gateway_request_id": call.request_id,
-            "stream_id": call.stream_id,
-        }
-        body = json.dumps({name: value for name, value in message.items() if value is not None}).encode()
-        request = Call(call.capability, Body(body, "application/json"), Timeout(), call.request_id)
+        request = Call(call.capability, body, Timeout(), call.request_id)
         try:
             response = await self._send(join_path(app_url, path), request)
-            started.raw = await self._object(response, request, "the start of a session")
-            for role in _CHANNELS:
+            started.raw = await self._object(response, request, "The start of a session")
+            for role in CHANNELS:
                 url = started.raw.get(f"{role}_url")
                 if url:
                     started.urls[role] = allowed(url, self._runner.orchestrator, f"{role} URL")
@@ -116,12 +113,12 @@ class LiveRunnerRoute:
         """Reserve a session; its id, its app's URL, and what ends it."""
         call = Call(self._runner.app, Body(b"", "application/json"), timeout, request_id)
         response = await self._send(self._runner.url, call)
-        answer = await self._object(response, call, "a session")
+        answer = await self._object(response, call, "The reservation of a session")
         control = allowed(answer.get("control_url"), self._runner.orchestrator, "control URL")
         app_url = allowed(answer.get("app_url"), self._runner.orchestrator, "app URL")
 
         async def stop() -> None:
-            await self._stop(control)
+            await tell(self._pool, "POST", join_path(control, "/stop"))
 
         return str(answer.get("session_id", "")), app_url, stop
 
@@ -143,19 +140,6 @@ class LiveRunnerRoute:
             await asyncio.wait({self._pool.adopt(give_back)}, timeout=_STOP_PATIENCE)
             raise
 
-    async def _stop(self, control_url: str) -> None:
-        url = join_path(control_url, "/stop")
-        for attempt in range(_STOP_TRIES):
-            try:
-                transport = await self._pool.transport()
-                with translated(url):
-                    async with asyncio.timeout(_STOP_PATIENCE), transport.request("POST", url) as response:
-                        await response.read()
-                return
-            except LivepeerError as error:
-                _logger.debug("session %s was not stopped: %s", control_url, error)
-                await asyncio.sleep(0.1 * 2**attempt)
-
     async def _send(self, url: str, call: Call) -> aiohttp.ClientResponse:
         """Send, and return the response when its head is there; a status outside of 2xx raises."""
         orchestrator = self._runner.orchestrator
@@ -172,18 +156,6 @@ class LiveRunnerRoute:
         )  # fmt: skip
 
     async def _object(self, response: aiohttp.ClientResponse, call: Call, what: str) -> dict[str, Any]:
-        """The JSON object that an answer has to be."""
-        with translated(str(response.url), request_id=call.request_id):
-            body = await response.read()
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise ResponseError(
-                f"{call.capability!r} answered {what} with something else than a JSON object.",
-                body=body,
-                orchestrator=self._runner.orchestrator,
-                request_id=call.request_id,
-            )
-        return value
+        return await json_object(
+            response, what, orchestrator=self._runner.orchestrator, request_id=call.request_id
+        )

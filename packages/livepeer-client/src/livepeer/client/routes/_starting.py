@@ -1,0 +1,83 @@
+"""What the starts of live sessions share: their body, their channels, and a stop that is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from .._http import Pool, translated
+from ..errors import LivepeerError, ResponseError
+from ..inputs import Body, encode_input
+
+__all__ = ["CHANNELS", "json_object", "start_body", "tell"]
+
+CHANNELS = ("publish", "subscribe", "control", "events", "data")
+
+_logger = logging.getLogger("livepeer.client")
+_TRIES = 3
+_PATIENCE = 5.0  # seconds for one try
+
+
+def start_body(**fields: Any) -> Body:
+    """The JSON object of a start, without the fields that are None.
+
+    Raises:
+        InputError: A value of the parameters has no JSON form.
+    """
+    return encode_input({name: value for name, value in fields.items() if value is not None})
+
+
+async def json_object(response: aiohttp.ClientResponse, what: str, **details: Any) -> dict[str, Any]:
+    """The JSON object that an answer has to be.
+
+    Args:
+        response: The answer, whose head is there.
+        what: What it should have been, for the error.
+        details: `orchestrator` and `request_id`.
+
+    Raises:
+        ResponseError: It is something else.
+    """
+    with translated(str(response.url), **details):
+        body = await response.read()
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ResponseError(
+            f"{what} was answered with something else than a JSON object.", body=body, **details
+        )
+    return value
+
+
+async def tell(
+    pool: Pool,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    patience: float = _PATIENCE,
+) -> None:
+    """Tell an orchestrator that a session is over; whatever it answers, it has heard it.
+
+    Tried three times, because a session that isn't ended can hold a worker's place for ever.
+    """
+    for attempt in range(_TRIES):
+        try:
+            transport = await pool.transport()
+            with translated(url):
+                async with (
+                    asyncio.timeout(patience),
+                    transport.request(method, url, headers=headers) as response,
+                ):
+                    await response.read()
+            return
+        except LivepeerError as error:
+            _logger.debug("%s was not ended: %s", url, error)
+            await asyncio.sleep(0.1 * 2**attempt)
