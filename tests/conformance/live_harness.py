@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import av
 import numpy as np
 from aiohttp import web
-from harness import Network, Session, Worker
+from harness import UNVERIFIED, Network, Session, Worker
 
 from livepeer.devkit.demo import numbers
 from livepeer.trickle import TLSPolicy, Transport, TricklePublisher, TrickleServer, TrickleSubscriber
@@ -40,11 +41,21 @@ def number_of(frame: Any) -> int | None:
 
 
 class WorkerProcess:
-    """`live_worker.py` in a process of its own, registered under a name of its own; a context manager."""
+    """`live_worker.py` in a process of its own, registered under a name of its own; a context manager.
 
-    def __init__(self, network: Network) -> None:
+    Args:
+        network: Where to register.
+        options: More options of `running`.
+        container: The port of an AI worker's container to be instead, registered nowhere.
+    """
+
+    def __init__(self, network: Network, container: int | None = None, **options: Any) -> None:
         self.app = f"passing-{uuid.uuid4().hex[:6]}"
-        settings = {"orch_url": network.url, "secret": network.secret, "name": self.app}
+        settings: dict[str, Any] = {"name": self.app, **options}
+        if container is None:
+            settings |= {"orch_url": network.url, "secret": network.secret}
+        else:
+            settings |= {"port": container}
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("live_worker.py")), json.dumps(settings)],
             stdin=subprocess.PIPE,
@@ -116,6 +127,46 @@ class BareWorker:
                 yield publisher
             finally:
                 await publisher.abort()
+
+
+class Relay:
+    """The media and messages of a bare worker that changes nothing: every byte and every segment goes back.
+
+    Args:
+        told: What the orchestrator told the worker, whose ``subscribe_url`` is where the client publishes.
+    """
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.told = told
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=UNVERIFIED, limit=0))
+        pairs = [("subscribe_url", "publish_url"), ("control_url", "events_url"), ("control_url", "data_url")]
+        self._tasks = [
+            asyncio.create_task(self._carry(told[source], told[sink]))
+            for source, sink in pairs
+            if source in told and sink in told
+        ]
+
+    async def aclose(self) -> None:
+        """Be gone, as a process that is killed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._http.close()
+
+    async def _carry(self, source: str, sink: str) -> None:
+        number = 0
+        while True:
+            async with self._http.get(f"{source}/{number}") as segment:
+                if segment.status == 470:
+                    number = max(number, int(segment.headers.get("Lp-Trickle-Latest", number)) - 1)
+                    await asyncio.sleep(0.01)
+                    continue
+                if segment.status != 200 or "Lp-Trickle-Closed" in segment.headers:
+                    return
+                body = segment.content.iter_any()
+                async with self._http.post(f"{sink}/{number}", data=body) as written:
+                    await written.read()
+            number += 1
 
 
 class Link:
@@ -213,3 +264,47 @@ async def encoded(seconds: int) -> list[bytes]:
             server.close_channel("v")
         await reading
     return segments
+
+
+async def through(session: Any, count: int) -> asyncio.Task[list[int | None]]:
+    """Write so many frames; the task that reads what comes back, to the end."""
+
+    async def read() -> list[int | None]:
+        return [number_of(frame) async for frame in session.subscribe().frames(drop=None)]
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    publish = session.publish(fps=FPS)
+    for number in range(count):
+        await publish.write_frame(picture(number))
+    return reading
+
+
+async def used(session: Any, *, after: int, then: Any) -> None:
+    """Use a session until it raises; when some frames are back, something happens to it."""
+    output, publish = session.subscribe(), session.publish(fps=FPS)
+
+    async def write() -> None:
+        for number in range(100_000):
+            await publish.write_frame(picture(number))
+            await asyncio.sleep(1 / FPS)
+
+    writing = asyncio.create_task(write())
+    try:
+        count = 0
+        async for _ in output.frames(drop=None):
+            count += 1
+            if count == after:
+                result = then()
+                if asyncio.iscoroutine(result):
+                    await result
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+async def exists(url: str) -> bool:
+    """Whether there is such a channel."""
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/next", ssl=UNVERIFIED) as answer:
+        assert answer.status in (200, 404)
+        return answer.status == 200

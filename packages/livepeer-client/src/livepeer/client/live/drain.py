@@ -65,9 +65,19 @@ async def drain_input(session_media: SessionMedia, deadline: float, *, ends_all:
         await asyncio.sleep(min(_UNSEEN, max(deadline - time.monotonic(), 0)))
 
 
-async def drain_output(output: media.MediaOutput, deadline: float) -> None:
-    """Wait for the end of the output, which the worker ends after its input."""
+async def drain_output(session_media: SessionMedia, deadline: float) -> None:
+    """Wait for the end of the output, which the worker ends after its input.
+
+    Where all that was written is back, some workers don't end it: then nothing more is waited for.
+    """
+    output = session_media.reader
+    if output is None or not session_media.reading:
+        return
+    since = time.monotonic()
     while not output.finished and time.monotonic() < deadline:
+        all_back = session_media.writer is not None and not session_media.owed() and not output.ended
+        if all_back and time.monotonic() > max(since, output.last_arrival_at or 0.0) + _QUIET:
+            return
         await asyncio.sleep(_LOOK)
 
 

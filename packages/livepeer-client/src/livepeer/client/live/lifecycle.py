@@ -162,17 +162,19 @@ class Lifecycle:
             elif self._media.writer is not None:
                 await self._media.writer.abort()
             if ends_all:
-                await self._end_all(drain > 0, deadline)
+                await self._drain_events(drain, deadline)
             await self._stop_watch()
             await self._control.close(delete=self.error is None and not ends_all)
-            if drain > 0 and self._orderly and not ends_all:
-                await drain_events((self._events, self._data), self._last_input_at(), deadline)
+            if not ends_all:
+                await self._drain_events(drain, deadline)
         except LivepeerError as error:
             # The other side was faster: an ordinary end.
             _logger.debug("closing %s: %s", self.started.session_id, error)
         finally:
             await self._stop_watch()
             await self._release()
+            if drain > 0 and self._orderly:  # readers find the end that their channel has now
+                await drain_output(self._media, min(deadline, time.monotonic() + _LAST_READ))
             if self._media.reader is not None:
                 await self._media.reader.aclose()
             await self._events.close()
@@ -181,7 +183,7 @@ class Lifecycle:
 
     async def _drain(self, deadline: float) -> None:
         """Finish the input, and let the output come."""
-        writer, reader = self._media.writer, self._media.reader
+        writer = self._media.writer
         ends_all = self.started.input_ends_all
         if writer is not None:
             if self.error is None:
@@ -194,20 +196,14 @@ class Lifecycle:
                 await end_channel(writer.url, self.transport)
         if ends_all and self.error is None:
             return  # its output ends with the session
-        if reader is not None and self._media.reading and self._orderly and (writer or self.error):
-            await drain_output(reader, deadline)  # a watch that finds the worker dead ends the reader
+        if self._orderly and (writer or self.error):
+            await drain_output(self._media, deadline)  # a watch that finds the worker dead ends the reader
 
-    async def _end_all(self, draining: bool, deadline: float) -> None:
-        """Read the messages that are there, end the session, and let readers of its output find their end."""
-        if draining and self._orderly:
+    async def _drain_events(self, drain: float, deadline: float) -> None:
+        if drain > 0 and self._orderly:
             messages = (self._events, self._data)
-            await drain_events(messages, self._last_input_at(), deadline, ends_all=True)
-        if self._watch is not None:
-            self._watch.expect_the_end()
-        await self._release()
-        reader = self._media.reader
-        if draining and reader is not None and self._media.reading and self._orderly:
-            await drain_output(reader, max(deadline, time.monotonic() + _LAST_READ))
+            ends_all = self.started.input_ends_all
+            await drain_events(messages, self._last_input_at(), deadline, ends_all=ends_all)
 
     @property
     def _orderly(self) -> bool:

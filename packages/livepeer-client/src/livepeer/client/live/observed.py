@@ -39,6 +39,7 @@ class Observed:
             arrived_at=arrived,
             heard_at=max([*heard, *([arrived] if arrived is not None else [])], default=None),
             waiting=writer.queued if writer is not None else 0,
+            beat=self._events.beat,
             owed=self._media.owed(),
             expected=writer is not None and self._media.reading and not self._media.held_up,
         )

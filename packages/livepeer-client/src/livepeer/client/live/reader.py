@@ -55,6 +55,8 @@ class SessionReader:
         """When a message last came, by the monotonic clock."""
         self.on_message: Callable[[], None] = lambda: None
         """Called with each message that comes."""
+        self.beat: float | None = None
+        """How many seconds of silence the worker follows with a sign of life, as it was seen to do."""
         self.farewell: str | None = None
         """The reason that the worker gave for ending the session (``{"type": "ended", "reason": …}``)."""
 
@@ -136,9 +138,10 @@ class SessionReader:
     async def _fetch(self, reader: ChannelReader) -> None:
         try:
             async for message in reader:
-                self.heard_at = time.monotonic()
+                before, self.heard_at = self.heard_at or self._connected_at, time.monotonic()
                 self.on_message()
                 if message == _KEEP_ALIVE:
+                    self.beat = max(self.beat or 0.0, self.heard_at - before)
                     continue
                 if isinstance(message, dict) and message.get("type") == "ended":
                     self.farewell = str(message.get("reason") or "ended")

@@ -16,6 +16,8 @@ Side = Literal["worker", "input", "orchestrator"]
 _SUSPICIOUS = 0.75  # seconds without output after which the worker is asked whether it is there
 _AGAIN = 2.0  # seconds between two such questions while input flows
 _SELDOM = 15.0  # the most seconds between two when nothing is written
+_MISSED = 3.0  # how many signs of life may stay away
+_PATIENT = 5.0  # the least seconds that they may
 _PAUSE = 3.0  # seconds without a write after which the input is paused, and the silence is the caller's own
 
 
@@ -28,6 +30,7 @@ class Seen:
         arrived_at: When output last came.
         heard_at: When anything at all last came from the worker, events included.
         waiting: Frames that wait on this side for the encoder or the connection.
+        beat: After how many seconds without anything else the worker gave signs of life; None is never.
         owed: Whether the newest frame that was written is not back.
         expected: Whether somebody reads output, and isn't itself what holds it up.
     """
@@ -36,6 +39,7 @@ class Seen:
     arrived_at: float | None = None
     heard_at: float | None = None
     waiting: int = 0
+    beat: float | None = None
     owed: bool = False
     expected: bool = True
 
@@ -97,6 +101,12 @@ class Silence:
         self._mute, self._unreachable = answer != "alive", answer == "unreachable"
         self._interval = _AGAIN if flows else min(2 * self._interval, _SELDOM)
         self._ask_at = now + self._interval
+
+    def missed(self, now: float, seen: Seen) -> bool:
+        """Whether a worker that gave signs of life gives none any more."""
+        if seen.beat is None or seen.heard_at is None:
+            return False
+        return now - seen.heard_at > max(_MISSED * seen.beat, _PATIENT)
 
     def flows(self, now: float, seen: Seen) -> bool:
         """Whether input flows, or tries to."""

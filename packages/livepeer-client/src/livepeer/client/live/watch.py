@@ -111,6 +111,15 @@ class Watch:
             seen = session.seen(now)
             if self._closing:
                 seen = replace(seen, owed=True, expected=False)  # the end of the output is owed
+            # Where the worker itself can't be asked, it is missed.
+            if not self._started.app_url and not self._closing and self._silence.missed(now, seen):
+                health = await self._find_out()
+                unreachable = health is Health.UNREACHABLE
+                silent = now - (seen.heard_at or now)
+                self._end(
+                    self._stalled(Stall("orchestrator", silent)) if unreachable else self._worker_gone()
+                )
+                continue
             action = self._silence.look(now, seen)
             if isinstance(action, Stall):
                 self._end(self._stalled(action))
