@@ -199,7 +199,7 @@ class Orchestrator:
         app = web.Application(client_max_size=1 << 30, middlewares=[self._record])
         route = app.router
         route.add_get("/discovery", self._discovery)
-        route.add_route("*", "/process/{tail:.*}", self._process)
+        route.add_route("*", r"/{where:(\d+/)?}process/{tail:.*}", self._process)
         route.add_route("*", "/apps/{id}/app", self._slash)
         route.add_route("*", "/apps/{id}/app/{tail:.*}", self._single_shot)
         route.add_post("/apps/{id}/session", self._reserve)

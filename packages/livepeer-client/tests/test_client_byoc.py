@@ -65,7 +65,7 @@ class Jobs:
         orch.byoc = self.serve
 
     async def serve(self, orch: Any, request: web.Request) -> web.StreamResponse:
-        if request.path == "/process/token":
+        if request.path.endswith("/process/token"):
             return await self._token(request)
         body = await request.read()
         job = json.loads(base64.b64decode(request.headers["Livepeer"], validate=True))
@@ -275,6 +275,30 @@ async def test_nobody_waits_for_a_slow_orchestrator(orch: Any, tls_orch: Any) ->
         gate.open()
         await orch.wait_async(lambda: slow.tokens, "the slow one is asked")
     assert len(quick.jobs) == 1
+
+
+async def test_many_orchestrators_are_asked_in_turns(orch: Any) -> None:
+    jobs = Jobs(orch)
+    now, most = 0, 0
+
+    async def busy() -> None:
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        await asyncio.sleep(0.02)
+        now -= 1
+
+    jobs.before_token = busy
+    many = [f"{orch.url}/{number}" for number in range(100)]
+
+    async def anywhere(_orch: Any, request: web.Request) -> web.StreamResponse:
+        return web.json_response([{"address": address} for address in many])
+
+    orch.discovery = anywhere
+    async with Gateway(discovery_url=f"{orch.url}/discovery") as gateway:
+        with pytest.raises(CapabilityNotFound):
+            await gateway.run_async("nobody")
+    assert len(jobs.tokens) == 100
+    assert 10 < most <= 32
 
 
 def test_a_forgotten_capability_is_asked_for_again(jobs: Jobs, verbs: Any) -> None:
@@ -496,3 +520,20 @@ def test_a_live_runners_stream_needs_no_done(verbs: Any) -> None:
     with verbs.stream("tokens", input={"count": 2, "done": False}) as stream:
         assert len(list(stream)) == 2
         assert (stream.complete, stream.metadata) == (True, {})
+
+
+def test_an_orchestrator_whose_grpc_does_not_answer_counts_with_its_runners(
+    tls_orch: Any, make_verbs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    verbs = make_verbs(orch_url=tls_orch.url)
+    with caplog.at_level("DEBUG", "livepeer.client"):
+        assert "echo" in [one.name for one in verbs.capabilities()]
+    assert any("only the live runners of" in record.getMessage() for record in caplog.records)
+
+    async def off(_orch: Any, _request: web.Request) -> web.Response:
+        return error(404, "live runners are not supported")
+
+    tls_orch.discovery = off
+    with pytest.raises(NoOrchestratorError, match="switched off") as caught:
+        verbs.capabilities()
+    assert len(caught.value.rejections) == 2

@@ -246,7 +246,8 @@ class Gateway:
 
         Args:
             capability, input, model, path, max_price: As for `run`.
-            timeout: Seconds in total, a `Timeout`, or None (the default) for no limit but that of connecting.
+            timeout: Seconds in total, a `Timeout`, or None (the default) for no limit but that of connecting;
+                through BYOC a stream has 24 hours then.
             allow_incomplete: Whether an end without ``[DONE]`` is an end. On live runners it always is;
                 through BYOC it may have been cut, and raises `StreamError` after the last event.
 

@@ -32,6 +32,7 @@ _FRESH = 5.0  # seconds that an offer with a free place is believed
 _PATIENCE = 10.0  # seconds for an orchestrator to answer
 _GRACE = 0.5  # seconds that the slower ones get when one has an offer
 _MANY = 1000  # answers kept
+_AT_ONCE = 32  # orchestrators asked at the same time, by one call
 _NOBODY = base64.b64encode(b'{"addr":"0x0000000000000000000000000000000000000000","sig":""}').decode()
 _logger = logging.getLogger("livepeer.client")
 
@@ -105,16 +106,22 @@ class Offers:
             all_of_them: Wait for the slow ones, too.
         """
         known: dict[str, Offer] = {}
-        tasks: dict[asyncio.Task[Offer], str] = {}
+        waiting: list[str] = []
         for orchestrator in dict.fromkeys(orchestrators):
             kept = self._kept.get((orchestrator, capability))
             if kept is not None and not fresh and time.monotonic() - kept[0] < _FRESH:
                 known[orchestrator] = kept[1]
             else:
-                tasks[self._ask(orchestrator, capability)] = orchestrator
-        pending = set(tasks)
+                waiting.append(orchestrator)
+        waiting.reverse()
+        tasks: dict[asyncio.Task[Offer], str] = {}
+        pending: set[asyncio.Task[Offer]] = set()
         found = any(offer.available and offer.usable for offer in known.values())
-        while pending:
+        while pending or waiting:
+            while waiting and len(pending) < _AT_ONCE:
+                task = self._ask(waiting[-1], capability)
+                tasks[task] = waiting.pop()
+                pending.add(task)
             patience = _GRACE if found and not all_of_them else None
             done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if not done:
