@@ -445,10 +445,9 @@ class TestStop:
         assert (reply.status, reply.text) == (200, "")
 
         async def over() -> bool:
-            return not await streams.open_channels(stream_id)
+            return not await streams.open_channels(stream_id) and await streams.byoc.free() == 3
 
         await until(over)
-        assert await streams.byoc.free() == 3
 
     async def test_an_unknown_one_is_told_to_the_worker(self, streams: Streams) -> None:
         streams.byoc.answer = answering(404, "no such stream")

@@ -20,6 +20,8 @@ from aiohttp import web
 from byoc_harness import ByocWorker, job, job_header, token
 from harness import Worker, dial, until
 
+from livepeer.devkit.network.certificate import server_context
+
 UNKNOWN = "No capacity available for capability\n"
 NOT_ABLE = "job not able to be processed, removing capability err="
 
@@ -214,6 +216,11 @@ class TestRequests:
         assert byoc.asked[-1].path == "/"
         assert (await byoc.call("../request")).status == 307
 
+    async def test_without_the_slash_it_is_a_redirect(self, byoc: ByocWorker) -> None:
+        url = f"{byoc.network.url}/process/request"
+        async with byoc.worker.request("POST", url, headers=job(byoc.capability)) as answer:
+            assert (answer.status, answer.headers["Location"]) == (307, "/process/request/")
+
     async def test_other_methods_are_a_405(self, byoc: ByocWorker) -> None:
         reply = await byoc.call(method="GET")
         assert (reply.status, reply.text) == (405, "Method not allowed\n")
@@ -323,6 +330,11 @@ class TestRequests:
         url = f"{worker.network.url}/process/request/run"
         answer = await worker.ask("POST", url, headers=job("x", timeout=timeout))
         assert answer == (400, "no timeout_seconds set with request, timeout_seconds is required\n")
+
+    async def test_a_timeout_below_0_is_over_at_once(self, byoc: ByocWorker) -> None:
+        reply = await byoc.call(timeout=-1)
+        assert (reply.status, reply.text.endswith(": context canceled\n")) == (500, True), reply
+        assert await byoc.known()
 
     @pytest.mark.parametrize(
         ("request_", "complaint"),
@@ -489,6 +501,23 @@ class TestAnswers:
         assert (reply.status, reply.text) == (500, "unexpected EOF\n")
         assert await byoc.known()
         assert await byoc.free() == 3
+
+
+async def test_any_certificate_of_a_worker_is_believed(worker: Worker) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="in secret")
+
+    app = web.Application()
+    app.router.add_post("/run", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context("elsewhere")).start()
+        name = await worker.register_byoc(url=f"https://127.0.0.1:{runner.addresses[0][1]}")
+        url = f"{worker.network.url}/process/request/run"
+        assert await worker.ask("POST", url, headers=job(name)) == (200, "in secret")
+    finally:
+        await runner.cleanup()
 
 
 class TestForgetting:

@@ -22,6 +22,11 @@ def test_every_sample_is_there(gateway: Gateway) -> None:
         assert {one.name for one in gateway.capabilities()} >= set(NAMES)
 
 
+def test_waiting_for_any_of_them(livepeer_network: LocalNetwork) -> None:
+    for name in NAMES:
+        livepeer_network.wait_for(name, 5)
+
+
 def test_text_and_bytes(gateway: Gateway) -> None:
     with gateway:
         assert gateway.run("text-reverse", input={"text": "äb"}) == {"text": "bä"}
