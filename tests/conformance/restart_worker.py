@@ -20,6 +20,7 @@ import aiohttp
 from livepeer.runner import LivePipeline, Pipeline, RunningServer, running
 from livepeer.runner.options import Registration, RunnerOptions
 from livepeer.trickle import TLSPolicy
+from livepeer.trickle.media import VideoFrame
 
 
 class Waiting(Pipeline):
@@ -43,6 +44,13 @@ class Ticking(Pipeline):
             await asyncio.sleep(0.05)
 
 
+class Passing(LivePipeline):
+    """Gives frames back as they are."""
+
+    def process_video(self, frame: VideoFrame) -> VideoFrame:
+        return frame
+
+
 class Talking(LivePipeline):
     """Says what becomes of its sessions; no media."""
 
@@ -59,6 +67,7 @@ KINDS: dict[str, tuple[type[Pipeline] | type[LivePipeline], Registration]] = {
     "waiting": (Waiting, "live-runner"),
     "ticking": (Ticking, "live-runner"),
     "talking": (Talking, "live-runner"),
+    "passing": (Passing, "live-runner"),
     "byoc-waiting": (Waiting, "byoc"),
     "byoc-ticking": (Ticking, "byoc"),
 }

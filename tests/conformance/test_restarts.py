@@ -10,7 +10,7 @@ above DEBUG but one WARNING for each changed certificate that is accepted. "Retr
 | the same in mid-session | readers, writers and events: `SessionLost`, "orchestrator gone" (a `ConnectionFailed`); `close` takes no second | the session ends when the runner has found out |
 | the next calls on the same gateway | retryable errors until the runner is back: the changed certificate once (`ConnectionFailed`, nothing was sent), `CapabilityNotFound` that says how long ago it was there; then it works. ``tls="pin-strict"``: `ConnectionFailed`, not retryable, for ever | registers again within 30 s: notices by the end of its `o2r` channel (BYOC: by looking every 10 s), accepts the certificate, keeps a `runner_id` of its own, reads the new `o2r`, and ends sessions that the orchestrator doesn't know |
 | a second time within a minute | `ConnectionFailed`, retryable, which says in how many seconds the certificate is accepted; then it works | the same |
-| runner killed in mid-call | `run`: `OrchestratorError` (502); `stream`: its events, then `StreamError` | - |
+| runner killed in mid-call | `run`: `OrchestratorError` (502, BYOC: 500) that says that the work may have begun; `stream`: its events, then `StreamError` | - |
 | runner killed in mid-session | `SessionEnded`, "worker gone" | - |
 | it is started again, with its own `runner_id` | `OrchestratorError` (502), retryable, while the orchestrator believes in the dead one; then it works | is refused for up to 25 s, waits, registers |
 | a runner that stood still for longer than 20 s | `CapabilityNotFound`, retryable; in its sessions readers and events end, writers get `SessionEnded`, "ended" | registers again as soon as it moves, and ends its sessions |
@@ -30,6 +30,7 @@ from typing import Any
 
 import pytest
 from harness import Network, Worker, free_port, until
+from live_harness import FPS, picture
 from relay import Relay
 from restart_worker import RunnerProcess, Waiting, runners
 
@@ -98,6 +99,25 @@ def events(session: Any) -> Broken:
     return Broken(work)
 
 
+def frames(session: Any) -> Broken:
+    async def work(came: list[Any]) -> None:
+        async for frame in session.subscribe().frames():
+            came.append(frame.timestamp)
+
+    return Broken(work)
+
+
+def pictures(session: Any) -> Broken:
+    async def work(came: list[Any]) -> None:
+        publish = session.publish(fps=FPS)
+        while True:
+            await publish.write_frame(picture(len(came)))
+            came.append(True)
+            await asyncio.sleep(1 / FPS)
+
+    return Broken(work)
+
+
 def writes(session: Any) -> Broken:
     async def work(came: list[Any]) -> None:
         while True:
@@ -151,7 +171,8 @@ async def test_an_orchestrator_that_comes_late_and_is_started_anew(
     monkeypatch.setattr(capability, "_LOOK", 1.0)  # 10 s and 20 s: too long for a test
     monkeypatch.setattr(capability, "_PACE", 2.0)
     url, secret = fresh_network.url, fresh_network.secret
-    names = {kind: kind for kind in ("waiting", "ticking", "talking", "byoc-waiting", "byoc-ticking")}
+    kinds = ("waiting", "ticking", "talking", "passing", "byoc-waiting", "byoc-ticking")
+    names = {kind: kind for kind in kinds}
     await asyncio.to_thread(fresh_network.stop)
     async with (
         Gateway(orch_url=url) as gateway,
@@ -167,16 +188,18 @@ async def test_an_orchestrator_that_comes_late_and_is_started_anew(
         assert await works(gateway, "byoc-waiting", 5) == []
         assert await works(strict, "waiting", 5) == []
 
-        session = await gateway.live("talking")
+        session, with_media = await gateway.live("talking"), await gateway.live("passing")
         broken = {
             "run": run(gateway, "waiting"),
             "stream": stream(gateway, "ticking"),
             "events": events(session),
             "writes": writes(session),
+            "frames": frames(with_media),
+            "pictures": pictures(with_media),
             "byoc run": run(gateway, "byoc-waiting"),
             "byoc stream": stream(gateway, "byoc-ticking"),
         }
-        begun = [broken[name].came for name in ("stream", "events", "writes", "byoc stream")]
+        begun = [broken[name].came for name in ("stream", "events", "writes", "frames", "byoc stream")]
         waiting = servers["waiting"], servers["byoc-waiting"]
         await until(lambda: all(begun) and all(server.health()["in_use"] for server in waiting))
         assert loud() == []
@@ -192,10 +215,11 @@ async def test_an_orchestrator_that_comes_late_and_is_started_anew(
         for name in ("stream", "byoc stream"):
             assert type(errors[name]) is StreamError
             assert broken[name].came == list(range(len(broken[name].came)))
-        for name in ("events", "writes"):
+        for name in ("events", "writes", "frames", "pictures"):
             assert type(errors[name]) is SessionLost
-        assert (session.status, session.reason) == ("ended", "orchestrator gone")
-        await asyncio.wait_for(session.close(), 1)
+        for lost in (session, with_media):
+            assert (lost.status, lost.reason) == ("ended", "orchestrator gone")
+            await asyncio.wait_for(lost.close(), SOON)
 
         for name in ("waiting", "byoc-waiting"):
             for error in await works(gateway, name):
@@ -327,9 +351,9 @@ async def test_runners_that_die_or_stand_still(network: Network, loud: Callable[
 
 
 async def _killed(network: Network, gateway: Gateway) -> None:
-    kinds = ("waiting", "ticking", "talking")
+    kinds = ("waiting", "ticking", "talking", "byoc-waiting", "byoc-ticking")
     names = {kind: f"{kind}-{uuid.uuid4().hex[:6]}" for kind in kinds}
-    ids = {kind: f"id-{uuid.uuid4().hex[:6]}" for kind in kinds}
+    ids = {kind: f"id-{uuid.uuid4().hex[:6]}" for kind in kinds if not kind.startswith("byoc")}
     with RunnerProcess(network.url, network.secret, names, ids) as process:
         await asyncio.to_thread(process.registered)
         session = await gateway.live(names["talking"])
@@ -338,16 +362,23 @@ async def _killed(network: Network, gateway: Gateway) -> None:
             "stream": stream(gateway, names["ticking"]),
             "events": events(session),
             "writes": writes(session),
+            "byoc run": run(gateway, names["byoc-waiting"]),
+            "byoc stream": stream(gateway, names["byoc-ticking"]),
         }
-        await until(lambda: all(broken[name].came for name in ("stream", "events", "writes")))
-        await until(lambda: process.in_use("waiting"))
+        begun = [broken[name].came for name in ("stream", "events", "writes", "byoc stream")]
+        await until(lambda: all(begun))
+        for kind in ("waiting", "byoc-waiting"):
+            await until(lambda kind=kind: process.in_use(kind))
         since = time.monotonic()
         process.process.kill()
         errors = {name: await one.error(since) for name, one in broken.items()}
-    assert isinstance(errors["run"], OrchestratorError)
-    assert errors["run"].status == 502
-    assert type(errors["stream"]) is StreamError
-    assert broken["stream"].came == list(range(len(broken["stream"].came)))
+    for name, status in (("run", 502), ("byoc run", 500)):
+        error = errors[name]
+        assert isinstance(error, OrchestratorError)
+        assert error.status == status
+    for name in ("stream", "byoc stream"):
+        assert type(errors[name]) is StreamError
+        assert broken[name].came == list(range(len(broken[name].came)))
     for name in ("events", "writes"):
         assert type(errors[name]) is SessionEnded
     assert session.reason == "worker gone"
