@@ -14,6 +14,7 @@ import pytest
 from ai_harness import Caller, Container
 from aiohttp import web
 from harness import UNVERIFIED, Network, Worker, until
+from silence import SWEPT_AFTER
 
 from livepeer.client._grpc import lp_rpc_pb2 as net
 
@@ -243,6 +244,26 @@ async def test_the_end_of_another_channel_is_its_own(name: str, client: Client, 
     assert not await client.there(told[name])
     assert await client.there(told["publish_url"])
     assert sum([await client.there(url) for url in channels(told)]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+async def test_abandoned_jobs_are_swept_after_five_minutes(
+    client: Client, container: Container, request: pytest.FixtureRequest
+) -> None:
+    """`--silence 400` waits for it. A job whose input goes on keeps that one and loses the silent ones."""
+    seconds = request.config.getoption("--silence")
+    abandoned, kept = await client.start(), await client.start()
+    if seconds < SWEPT_AFTER:
+        assert [await client.there(url) for url in (*channels(abandoned), *channels(kept))] == [True] * 8
+        return
+    for number in range(int(SWEPT_AFTER // 60) + 1):
+        assert (await client.request("POST", f"{kept['publish_url']}/{number}", data=b"x"))[0] == 200
+        if number < 4:
+            assert [await client.there(url) for url in channels(abandoned)] == [True] * 4
+        await asyncio.sleep(60)
+    assert [await client.there(url) for url in channels(abandoned)] == [False] * 4
+    assert [await client.there(url) for url in channels(kept)] == [True, False, False, False]
 
 
 # A start that takes its time

@@ -25,7 +25,7 @@ class AIWorker:
     """
 
     def __init__(self, configured: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.models = [
+        self.models: list[Model] = [
             Model(entry["model_id"], entry["url"], entry.get("capacity") or 1, bool(entry.get("warm")))
             for entry in configured
         ]

@@ -31,6 +31,12 @@ class _Ordinary(logging.Filter):
         return kind is None or not issubclass(kind, HttpProcessingError)
 
 
+def _not_about_leaving(record: logging.LogRecord) -> bool:
+    """Drop what asyncio says of answers to somebody who has left: readers ask for many segments ahead."""
+    return record.msg not in ("SSL connection is closed", "socket.send() raised exception.")
+
+
 if __name__ == "__main__":
     logging.getLogger("aiohttp.server").addFilter(_Ordinary())
+    logging.getLogger("asyncio").addFilter(_not_about_leaving)
     run_child(_serve, unwinding=0)  # as go-livepeer ends: calls under way are cut
