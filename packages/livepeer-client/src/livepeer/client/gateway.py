@@ -299,20 +299,35 @@ class Gateway:
     ) -> _live.LiveSession:
         """A live session: ``async with gw.live(…) as session``, or await it and close it yourself.
 
+        It goes to a live runner of that name; else, for ``"live-video-to-video"``, to the pipeline that an
+        orchestrator's AI worker has; else to a BYOC worker. A worker may take long to start, and is waited
+        for. A caller that is cancelled meanwhile waits for up to 5 s more; a start that is in flight even
+        then is ended by the gateway once it is answered, which `aclose` waits for.
+
         Args:
             capability: Its name.
-            model: Its model.
+            model: Its model. ``"live-video-to-video"`` needs one where an orchestrator has several.
             params: The worker's parameters at the start; `LiveSession.update` changes them.
-            request_id: An id of yours for the worker's log; one is made when absent.
-            stream_id: A name of yours for the stream.
-            path: The worker's path that opens a session; its own choice when absent.
+            request_id: An id of yours for the worker's log, and for errors; one is made when absent. BYOC
+                workers don't get it.
+            stream_id: A name of yours for the stream; for BYOC workers letters, digits, "-" and "_", as the
+                name of their stream begins with it.
+            path: The worker's path that opens a session; its own choice when absent. For live runners only.
             stall_timeout: Seconds that output may stay away while input flows, before the session ends with
-                `SessionStalled`; None is for ever. A dead worker is noticed sooner.
+                `SessionStalled`; None is for ever. A live runner that is dead is noticed sooner.
             startup_timeout: The same before the first output, which may have to wait for a model that loads
                 or compiles; at least `stall_timeout`.
 
         Raises:
             ConfigurationError: An argument can't be used.
+
+        Entering the session raises:
+            CapabilityNotFound: No orchestrator has the capability, or its model.
+            CapabilityError: The worker refused, with its own status.
+            CapacityError: Every place is taken.
+            OrchestratorError: The worker is not there, or the orchestrator refused.
+            ConnectionFailed: No connection; or it dropped during the start, and a job may have begun. Nothing
+                is started a second time then.
         """
         from ._calls import request_id as make_id
         from .routes import LiveCall

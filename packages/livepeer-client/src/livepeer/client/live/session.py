@@ -34,8 +34,11 @@ class LiveSession:
     When the session ends before it is closed (the worker dies or ends it, the orchestrator is gone, the
     output stalls), `reason` and `error` say why within about two seconds, and so does what `write_frame`,
     ``control.write``, readers of frames and the iteration of events raise: a `SessionEnded`. Readers whose
-    channel was ended in order end normally. While output stays away the worker is asked over HTTP whether it
-    is there (``GET /health``), at most every two seconds.
+    channel was ended in order end normally. While output stays away a live runner is asked over HTTP whether
+    it is there (``GET /health``), at most every two seconds. BYOC workers and the containers of
+    ``"live-video-to-video"`` can't be asked: only the orchestrator is, for the session's channels. That one
+    of those has died shows when `Gateway.live`'s ``stall_timeout`` is over; without media, when its signs of
+    life stay away for three of their intervals (30 s for workers of this SDK).
 
     An orchestrator ends a channel whose newest segment began more than five minutes ago. The control channel
     is kept alive; media channels are not: a pause of the input that long ends the session (and most workers
@@ -220,7 +223,8 @@ class LiveSession:
 
         Args:
             drain: Seconds to wait for frames and events that are still on their way; existing readers get
-                them, and then end normally.
+                them, and then end normally. With ``"live-video-to-video"`` of an AI worker, what is not back
+                by then is lost, and so is what its container says once the input has ended.
         """
         await self._life.close(drain)
 
