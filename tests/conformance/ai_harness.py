@@ -12,6 +12,7 @@ import contextlib
 import json
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,7 @@ from livepeer.client._grpc import lp_rpc_pb2 as net
 __all__ = ["Caller", "Container", "DockerEngine", "HeldPorts", "StandIn", "make_models", "port_of"]
 
 PIPELINE = "live-video-to-video"
+_HOLDING = sys.platform == "linux"
 
 Model = dict[str, Any]
 
@@ -56,7 +58,10 @@ def port_of(models: list[Model], model_id: str) -> int:
 
 
 class HeldPorts:
-    """Ports that are bound and on which nobody listens: no connection gets one by chance, a server may."""
+    """Ports that are bound and on which nobody listens: no connection gets one by chance, a server may.
+
+    So it is on Linux; elsewhere a bound port is nobody else's, and none is held.
+    """
 
     def __init__(self) -> None:
         self._sockets: dict[int, socket.socket] = {}
@@ -65,12 +70,16 @@ class HeldPorts:
         """Hold a port that nobody has; which."""
         held = self._bound(0)
         port: int = held.getsockname()[1]
-        self._sockets[port] = held
+        if _HOLDING:
+            self._sockets[port] = held
+        else:
+            held.close()
         return port
 
     def hold(self, models: list[Model]) -> None:
         """Hold the ports of containers, those which no server has yet."""
-        for port in {urlsplit(model["url"]).port or 0 for model in models} - self._sockets.keys():
+        ports = {urlsplit(model["url"]).port or 0 for model in models} if _HOLDING else set()
+        for port in ports - self._sockets.keys():
             with contextlib.suppress(OSError):
                 self._sockets[port] = self._bound(port)
 

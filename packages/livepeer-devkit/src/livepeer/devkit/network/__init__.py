@@ -8,9 +8,11 @@ One module per part of the orchestrator:
 - `sessions`: what a runner may ask for during a session;
 - `byoc_registry`, `byoc_jobs` and `byoc_events`: what there is to know of BYOC, without I/O;
 - `byoc`, `byoc_streams` and `byoc_workers`: its calls, its streams, and the way to its workers;
+- `lv2v`, `ai_worker`, `containers` and `models`: live video-to-video, and what runs it;
+- `description`, `rpc` and `credentials`: what it says of itself over gRPC, and the tokens that it hands out;
 - `proxying` and `upgrading`: HTTP and WebSockets carried to the runner;
 - `mux`, `paths`, `answers` and `gojson`: the habits of Go's standard library that clients can see;
-- `certificate` and `orchestrator`: TLS, and all of it together;
+- `certificate`, `one_port` and `orchestrator`: TLS, HTTP beside gRPC, and all of it together;
 - `process`, `host` and `local`: the process around it, and `LocalNetwork`.
 
 It is a development tool, measured against go-livepeer; it is no orchestrator for production.
