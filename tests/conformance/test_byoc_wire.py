@@ -554,6 +554,39 @@ class TestForgetting:
         assert (reply.status, reply.text) == (500, f'{NOT_ABLE}Post "{url}": {complaint}\n')
         assert not await byoc.known()
 
+    @pytest.mark.parametrize(
+        ("url", "complaint"),
+        [
+            ("", 'Post "/run": unsupported protocol scheme ""'),
+            ("nonsense", 'Post "nonsense/run": unsupported protocol scheme ""'),
+            ("ftp://worker", 'Post "ftp://worker/run": unsupported protocol scheme "ftp"'),
+            ("http:///", 'Post "http:////run": http: no Host in request URL'),
+        ],
+    )
+    async def test_an_address_that_is_none(self, worker: Worker, url: str, complaint: str) -> None:
+        name = await worker.register_byoc(url=url)  # which is taken as it is
+        ask = worker.network.url + "/process/request/run"
+        assert await worker.ask("POST", ask, headers=job(name)) == (500, f"{NOT_ABLE}{complaint}\n")
+        assert await worker.ask("POST", ask, headers=job(name)) == (503, UNKNOWN)
+
+    async def test_but_not_one_that_cannot_be_read(self, worker: Worker) -> None:
+        name = await worker.register_byoc(url="http://[worker")
+        ask = worker.network.url + "/process/request/run"
+        for _ in range(2):
+            status, text = await worker.ask("POST", ask, headers=job(name))
+            assert (status, text.partition(": ")[0]) == (500, 'parse "http://[worker/run"'), text
+        start = worker.network.url + "/ai/stream/start"
+        assert await worker.ask("POST", start, headers=job(name), json={}) == (
+            500,
+            "Failed to create worker request\n",
+        )
+
+    async def test_a_slash_at_its_end_stays(self, byoc: ByocWorker) -> None:
+        url = await byoc.worker.start()
+        await byoc.worker.register_byoc(byoc.capability, url=f"{url}/")
+        await byoc.call()
+        assert byoc.asked[-1].path == "//run"
+
     async def test_a_401(self, byoc: ByocWorker) -> None:
         async def answer(_: web.Request) -> web.Response:
             return web.Response(status=401, text="who are you?")

@@ -95,6 +95,15 @@ def test_the_address_of_a_route(url: str, path: bytes, address: str) -> None:
     assert worker_url(Capability("a", url, 1, Fraction(0), ""), path) == address
 
 
+@pytest.mark.parametrize(
+    ("url", "path"), [("http://[w", b"/run"), ("http://w:x", b""), ("http://w", b"/%zz")]
+)
+def test_what_is_no_address(url: str, path: bytes) -> None:
+    with pytest.raises(Refused, match="parse ") as refused:
+        worker_url(Capability("a", url, 1, Fraction(0), ""), path)
+    assert refused.value.status == 500
+
+
 def test_a_request_that_is_no_object() -> None:
     with pytest.raises(Refused, match="Unable to unmarshal job request details"):
         Job("a", "[]", "{}", "c", 1).stream_id()

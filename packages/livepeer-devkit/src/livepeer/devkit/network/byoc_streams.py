@@ -172,6 +172,8 @@ class ByocStreams:
             status, text = await self._judged(job, answer)
         except WorkerFailed:
             return answers.error(_NO_ANSWER, 500, **start.headers)
+        except Refused:
+            return answers.error("Failed to create worker request", 500, **start.headers)
         if status >= 400:
             return _as_it_is(status, text, **start.headers, **_BALANCE)
         if job.id in self._streams:
@@ -189,6 +191,8 @@ class ByocStreams:
             answer = await self._ask(job, stream_id, path, body, headers)
         except WorkerFailed:
             return None
+        except Refused as refused:
+            raise Refused(refused.text, 400) from None
         return _as_it_is(*await self._judged(job, answer))
 
     async def _ask(

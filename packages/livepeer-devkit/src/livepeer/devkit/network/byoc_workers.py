@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Mapping
 
 import aiohttp
@@ -18,6 +19,7 @@ __all__ = ["WorkerFailed", "Workers", "authorization", "worker_url"]
 _REDIRECTS = 10  # requests in a row, Go's limit
 _TO_GET = (301, 302, 303)
 _AGAIN = (307, 308)
+_PIECE = 256 * 1024  # bytes that go out at once
 
 
 class WorkerFailed(Exception):
@@ -76,18 +78,18 @@ class Workers:
     async def _follow(
         self, address: str, body: bytes | None, headers: dict[str, str]
     ) -> aiohttp.ClientResponse:
-        method = "POST"
+        method, url = "POST", URL(address, encoded=True)
         for _ in range(_REDIRECTS):
+            if url.scheme not in ("http", "https"):
+                raise WorkerFailed(f'Post "{url}": unsupported protocol scheme "{url.scheme}"')
+            if not url.host:
+                raise WorkerFailed(f'Post "{url}": http: no Host in request URL')
             try:
-                url = URL(address, encoded=True)
-                if url.scheme not in ("http", "https"):
-                    raise WorkerFailed(f'Post "{address}": unsupported protocol scheme "{url.scheme}"')
                 response = await self._session.request(
-                    method, url, data=body, headers=headers, allow_redirects=False
+                    method, url, data=_payload(body), headers=headers, allow_redirects=False
                 )
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                reason = connect_error(error, URL(address, encoded=True))
-                raise WorkerFailed(f'Post "{address}": {reason}') from None
+            except (aiohttp.ClientError, OSError) as error:
+                raise WorkerFailed(f'Post "{url}": {connect_error(error, url)}') from None
             location = response.headers.get("Location")
             if response.status not in _TO_GET + _AGAIN or not location:
                 return response
@@ -95,8 +97,17 @@ class Workers:
             if response.status in _TO_GET:
                 method, body = "GET", None
                 headers.pop("Content-Type", None)
-            address = str(url.join(URL(location)))
+            try:
+                url = url.join(URL(location))
+            except ValueError as error:
+                text = f'failed to parse Location header "{location}": {error}'
+                raise WorkerFailed(f'Post "{url}": {text}') from None
         raise WorkerFailed(f'Post "{location}": stopped after {_REDIRECTS} redirects')
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """A large body goes in pieces: whole it would keep everybody else waiting."""
+    return io.BytesIO(body) if body and len(body) > _PIECE else body
 
 
 def worker_url(capability: Capability, path: bytes) -> str:
@@ -107,6 +118,11 @@ def worker_url(capability: Capability, path: bytes) -> str:
         path: What comes behind its URL, without escapes; a ``?`` or ``#`` in it begins a query or is the end.
     """
     text = capability.url + path.decode("utf-8", "surrogateescape")
+    shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    try:
+        _ = URL(text, encoded=True).port  # a bad one shows only when it is read
+    except ValueError as error:
+        raise Refused(f'parse "{shown}": {error}', 500) from None
     start = text.find("/", text.find("://") + 3)
     if start < 0:
         return text
@@ -114,7 +130,6 @@ def worker_url(capability: Capability, path: bytes) -> str:
     try:
         plain = paths.unescape(rest)
     except paths.PathError as error:
-        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         raise Refused(f'parse "{shown}": {error}', 500) from None
     return text[:start] + (rest if paths.valid_escaped(rest) else paths.escape(plain)) + mark + query
 
