@@ -374,6 +374,10 @@ async def test_an_unknown_capability(gw: Gateway, worker: Worker) -> None:
         await gw.run_async("test-nobody")
     assert caught.value.capability == "test-nobody"
     name = await worker.register_byoc()
+    async with Gateway(orch_url=worker.network.url) as other:
+        with pytest.raises(CapabilityNotFound, match=f"Did you mean '{name}'") as caught:
+            await other.run_async(f"{name}s")
+    assert name in caught.value.available
     with pytest.raises(CapabilityError):
         await gw.run_async(name)
     await worker.unregister_byoc(name)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from ._http import Pool
+from ._names import Names
 from .config import Config
 from .discovery import Discovery, Listing
 from .errors import CapabilityNotFound, LivepeerError, Rejection
@@ -31,11 +32,13 @@ class Resolver:
     Attributes:
         discovery: What the gateway's orchestrators list.
         offers: What they say of BYOC capabilities.
+        names: Which BYOC capabilities they list.
     """
 
     def __init__(self, config: Config, pool: Pool) -> None:
         self.discovery: Discovery = Discovery(config, pool)
         self.offers: Offers = Offers(pool)
+        self.names: Names = Names(pool)
         self._config = config
         self._pool = pool
         self._paths: dict[tuple[str, str], str] = {}
@@ -92,6 +95,7 @@ class _Search:
         self._runners: list[Route] = []
         self._rejections: tuple[Rejection, ...] = ()
         self._offers: dict[str, Offer] = {}
+        self._names: dict[str, frozenset[str] | None] = {}
         self._asked: set[str] = set()  # orchestrators that were asked for the built-in pipeline
 
     async def routes(self) -> AsyncGenerator[Route, None]:
@@ -116,11 +120,9 @@ class _Search:
             if asked_now or self._stuck():
                 break
             fresh = True
-        # A capability whose places are all taken looks like one that isn't there.
         if not self._stuck():
-            for offer in self._offers.values():
-                if offer.usable and not offer.available:
-                    yield self._resolver.byoc(self._wanted[0], offer)
+            async for route in self._byoc_without_places():
+                yield route
 
     def error(self) -> LivepeerError:
         """Why no route has led to an answer."""
@@ -135,7 +137,10 @@ class _Search:
         apps = (capability, f"{capability}/{model}") if model else (capability,)
         times = self._resolver.discovery.missing_for(*apps), self._resolver.offers.missing_for(capability)
         missing = min((seconds for seconds in times if seconds is not None), default=None)
-        return not_found(self._listing, capability, model, self._rejections + against, missing_for=missing)
+        return not_found(
+            self._listing, capability, model, self._rejections + against,
+            missing_for=missing, others={name for names in self._names.values() for name in names or ()},
+        )  # fmt: skip
 
     def _stuck(self) -> bool:
         """Whether somebody has the capability, and can't take the call."""
@@ -162,3 +167,15 @@ class _Search:
                     # Known here no more: asked again when the search goes on in a listing of now.
                     self._resolver.offers.forget(offer.orchestrator, capability)
                     del self._offers[offer.orchestrator]
+
+    async def _byoc_without_places(self) -> AsyncGenerator[Route, None]:
+        """Those which list the capability and show no free place: calls aren't refused for that.
+
+        Their count may be wrong, too (see `offers`).
+        """
+        capability = self._wanted[0]
+        self._names = await self._resolver.names.of(self._listing.orchestrators)
+        for offer in self._offers.values():
+            names = self._names.get(offer.orchestrator)
+            if offer.usable and not offer.available and (names is None or capability in names):
+                yield self._resolver.byoc(capability, offer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from .catalogue import Runner
@@ -82,6 +82,7 @@ def not_found(
     rejections: tuple[Rejection, ...],
     *,
     missing_for: float | None = None,
+    others: Iterable[str] = (),
 ) -> LivepeerError:
     """The error for a call that nothing can take.
 
@@ -91,6 +92,7 @@ def not_found(
         model: Its model.
         rejections: What is against each candidate.
         missing_for: For how many seconds the capability has been missing, if it was there before.
+        others: Names of capabilities that are not in the listing.
     """
     asked = f"{capability!r} (model {model!r})" if model else repr(capability)
     if rejections:
@@ -104,7 +106,7 @@ def not_found(
         return NoOrchestratorError(
             f"No orchestrator could be asked for {asked}.", rejections=listing.rejections, retryable=True
         )
-    available = tuple(sorted({runner.app for runner in listing.runners}))
+    available = tuple(sorted({runner.app for runner in listing.runners}.union(others)))
     hint = _suggest(capability, available, listing.rejections)
     if missing_for is not None:
         hint = f"It was there {missing_for:.0f} s ago; runners come back seconds after a restart. {hint}"

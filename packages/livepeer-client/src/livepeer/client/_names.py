@@ -1,0 +1,54 @@
+"""Which BYOC capabilities orchestrators list, for calls that found no free place of one.
+
+A job token doesn't tell a capability whose places are all taken from one that isn't there; gRPC does. So no
+input goes to an orchestrator that never heard of the capability, and a misspelt name meets the right one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from ._http import Pool
+from ._merging import byoc_names
+from ._urls import redact
+from .errors import LivepeerError
+
+__all__ = ["Names"]
+
+_FRESH = 5.0  # seconds that an answer is believed
+_PATIENCE = 5.0  # seconds for an orchestrator to answer
+_AT_ONCE = 32  # orchestrators asked at the same time
+_logger = logging.getLogger("livepeer.client")
+
+
+class Names:
+    """The names that a gateway's orchestrators list."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._kept: dict[str, tuple[float, frozenset[str] | None]] = {}
+
+    async def of(self, orchestrators: Sequence[str]) -> dict[str, frozenset[str] | None]:
+        """The names by orchestrator; None where it doesn't say."""
+        limit = asyncio.Semaphore(_AT_ONCE)
+        answers = await asyncio.gather(*(self._ask(url, limit) for url in orchestrators))
+        return dict(zip(orchestrators, answers, strict=True))
+
+    async def _ask(self, url: str, limit: asyncio.Semaphore) -> frozenset[str] | None:
+        kept = self._kept.get(url)
+        if kept is not None and time.monotonic() - kept[0] < _FRESH:
+            return kept[1]
+        names: frozenset[str] | None = None
+        if url.startswith("https://"):  # over plain http there is no gRPC
+            from ._grpc.orchestrator import get_orchestrator
+
+            try:
+                async with limit, asyncio.timeout(_PATIENCE):
+                    names = frozenset(byoc_names(await get_orchestrator(url, self._pool)))
+            except (LivepeerError, TimeoutError) as error:
+                _logger.debug("the BYOC capabilities of %s are not known: %s", redact(url), error)
+        self._kept[url] = (time.monotonic(), names)
+        return names
