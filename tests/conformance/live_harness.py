@@ -8,8 +8,9 @@ import json
 import signal
 import subprocess
 import sys
+import types
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import numpy as np
 from aiohttp import web
 from harness import UNVERIFIED, Network, Session, Worker
 
+from livepeer.client import Gateway
 from livepeer.devkit.demo import numbers
 from livepeer.trickle import TLSPolicy, Transport, TricklePublisher, TrickleServer, TrickleSubscriber
 from livepeer.trickle.media import MediaPublish
@@ -134,10 +136,12 @@ class Relay:
 
     Args:
         told: What the orchestrator told the worker, whose ``subscribe_url`` is where the client publishes.
+        hold: Seconds after which a segment is given back as a whole; None gives bytes as they come.
     """
 
-    def __init__(self, told: dict[str, Any]) -> None:
+    def __init__(self, told: dict[str, Any], hold: float | None = None) -> None:
         self.told = told
+        self._hold = hold
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=UNVERIFIED, limit=0))
         pairs = [("subscribe_url", "publish_url"), ("control_url", "events_url"), ("control_url", "data_url")]
         self._tasks = [
@@ -163,7 +167,10 @@ class Relay:
                     continue
                 if segment.status != 200 or "Lp-Trickle-Closed" in segment.headers:
                     return
-                body = segment.content.iter_any()
+                body: Any = segment.content.iter_any()
+                if self._hold is not None:
+                    body = await segment.read()
+                    await asyncio.sleep(self._hold)
                 async with self._http.post(f"{sink}/{number}", data=body) as written:
                     await written.read()
             number += 1
@@ -308,3 +315,58 @@ async def exists(url: str) -> bool:
     async with aiohttp.ClientSession() as http, http.get(f"{url}/next", ssl=UNVERIFIED) as answer:
         assert answer.status in (200, 404)
         return answer.status == 200
+
+
+@types.coroutine
+def cancelled_at(number: int, late: bool, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, bool]:
+    """Run a coroutine and cancel its task at one of its suspensions; whether it came so far.
+
+    `late` cancels when what it waits for has just happened: the result is there, and gets lost.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    thrown: BaseException | None = None
+    suspensions = 0
+    while True:
+        try:
+            waiting_for = work.send(None) if thrown is None else work.throw(thrown)
+        except StopIteration:
+            return suspensions > number
+        except asyncio.CancelledError:
+            return True
+        finally:
+            thrown = None
+        if suspensions == number:
+            if late and waiting_for is not None:
+                waiting_for.add_done_callback(lambda _: task.cancel())
+            else:
+                task.cancel()
+        suspensions += 1
+        try:
+            yield waiting_for
+        except BaseException as error:
+            thrown = error
+
+
+async def cancelled_everywhere(url: str, work: Callable[[Gateway], Coroutine[Any, Any, None]]) -> None:
+    """Cancel some work at each of its awaits, several at once, each with a gateway of its own."""
+
+    async def one(number: int, late: bool) -> bool:
+        reached = False
+        async with Gateway(orch_url=url) as gateway:
+
+            async def stepped() -> None:
+                nonlocal reached
+                reached = True
+                reached = await cancelled_at(number, late, work(gateway))
+
+            await asyncio.wait_for(asyncio.wait({task := asyncio.create_task(stepped())}), 30)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+        return reached
+
+    for late in (False, True):
+        first, reached = 0, True
+        while reached:
+            reached = all(await asyncio.gather(*(one(number, late) for number in range(first, first + 8))))
+            first += 8

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from aiohttp import web
 from harness import Network, Worker, until
-from live_harness import FPS, Relay, WorkerProcess, exists, picture, through, used
+from live_harness import (
+    FPS,
+    Relay,
+    WorkerProcess,
+    cancelled_everywhere,
+    exists,
+    picture,
+    through,
+    used,
+)
 
 from livepeer.client import (
     CapabilityError,
@@ -70,10 +79,12 @@ class Bare:
         return found
 
     async def over(self) -> bool:
-        """Whether the newest stream was stopped, and has no channel any more."""
-        if not any(verb == "stop" for verb, _, _ in self.asked):
-            return False
-        return not any([await exists(url) for name, url in self.told.items() if name.endswith("_url")])
+        """Whether every stream was stopped, and has no channel any more."""
+        started = {stream_id for verb, stream_id, _ in self.asked if verb == "start"}
+        stopped = {stream_id for verb, stream_id, _ in self.asked if verb == "stop"}
+        told = [body for verb, _, body in self.asked if verb == "start"]
+        urls = [url for body in told for name, url in body.items() if name.endswith("_url")]
+        return started <= stopped and not any([await exists(url) for url in urls])
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         verb, body = request.match_info["verb"], await request.text()
@@ -266,6 +277,18 @@ async def test_a_cancelled_start_leaves_no_stream(
         with pytest.raises(asyncio.CancelledError):
             await starting
     await until(bare.over)
+
+
+async def test_a_start_cancelled_anywhere_leaves_no_stream(network: Network, bare: Bare) -> None:
+    """At each await, when it begins and when it has just ended."""
+
+    async def opening(gateway: Gateway) -> None:
+        async with gateway.live(bare.name):
+            pass
+
+    await cancelled_everywhere(network.url, opening)
+    await until(bare.over)
+    assert len(bare.relays) > 2
 
 
 # Ends

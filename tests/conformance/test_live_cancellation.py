@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import types
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from harness import Network, until
-from live_harness import FPS, WorkerProcess, number_of, picture
+from live_harness import FPS, WorkerProcess, cancelled_at, number_of, picture
 
 from livepeer.client import Gateway
 
@@ -22,37 +21,6 @@ def passing(network: Network) -> Iterator[str]:
     """A worker that gives every frame back: its app."""
     with WorkerProcess(network) as process:
         yield process.app
-
-
-@types.coroutine
-def cancelled_at(number: int, late: bool, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, bool]:
-    """Run a coroutine and cancel its task at one of its suspensions; whether it came so far.
-
-    `late` cancels when what it waits for has just happened: the result is there, and gets lost.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    thrown: BaseException | None = None
-    suspensions = 0
-    while True:
-        try:
-            waiting_for = work.send(None) if thrown is None else work.throw(thrown)
-        except StopIteration:
-            return suspensions > number
-        except asyncio.CancelledError:
-            return True
-        finally:
-            thrown = None
-        if suspensions == number:
-            if late and waiting_for is not None:
-                waiting_for.add_done_callback(lambda _: task.cancel())
-            else:
-                task.cancel()
-        suspensions += 1
-        try:
-            yield waiting_for
-        except BaseException as error:
-            thrown = error
 
 
 async def opening(gateway: Gateway, app: str) -> None:

@@ -12,7 +12,16 @@ import pytest
 from ai_harness import Container
 from aiohttp import web
 from harness import Network, until
-from live_harness import FPS, Relay, WorkerProcess, exists, picture, through, used
+from live_harness import (
+    FPS,
+    Relay,
+    WorkerProcess,
+    cancelled_everywhere,
+    exists,
+    picture,
+    through,
+    used,
+)
 
 from livepeer.client import (
     CapabilityError,
@@ -48,10 +57,11 @@ class Passing(Container):
     def __init__(self, network: Network, model_id: str = "noop") -> None:
         super().__init__(network.models, model_id)
         self.relays: list[Relay] = []
+        self.hold: float | None = None
         self.start = self.relay
 
     async def relay(self, _: web.Request) -> web.StreamResponse:
-        self.relays.append(Relay(self.started[-1]))
+        self.relays.append(Relay(self.started[-1], self.hold))
         return web.json_response({})
 
     async def stop(self) -> None:
@@ -61,8 +71,8 @@ class Passing(Container):
         await super().stop()
 
     async def over(self) -> bool:
-        """Whether the newest job has no channel any more."""
-        return not any([await exists(self.started[-1][name]) for name in URLS])
+        """Whether no job has a channel any more."""
+        return not any([await exists(told[name]) for told in self.started for name in URLS])
 
 
 URLS = ("subscribe_url", "publish_url", "control_url", "events_url")
@@ -103,6 +113,14 @@ async def test_nothing_is_lost(gateway: Gateway, container: Passing) -> None:
 
 def container_url(gateway: Gateway) -> str:
     return gateway._config.orchestrators[0]
+
+
+async def test_a_container_that_takes_its_time(gateway: Gateway, container: Passing) -> None:
+    """What is in it when the session is closed is waited for: nothing could fetch it later."""
+    container.hold = 0.7
+    async with gateway.live(NAME, model="noop") as session:
+        reading = await through(session, 75)
+    assert await reading == list(range(75))
 
 
 async def test_our_own_container(gateway: Gateway, ai_network: Network) -> None:
@@ -290,7 +308,32 @@ async def test_a_cancelled_start_leaves_no_job(
     await until(container.over)
 
 
-# The orchestrator
+async def test_a_start_cancelled_anywhere_leaves_no_job(ai_network: Network, container: Passing) -> None:
+    """At each await, when it begins and when it has just ended."""
+
+    async def opening(gateway: Gateway) -> None:
+        async with gateway.live(NAME, model="noop"):
+            pass
+
+    await cancelled_everywhere(ai_network.url, opening)
+    await until(container.over)
+    assert len(container.started) > 2
+
+
+# The orchestrators
+
+
+async def test_the_one_that_has_it_is_found(
+    network: Network, ai_network: Network, container: Passing
+) -> None:
+    """Of several: one without an AI worker, one that is down, and one that has it."""
+    urls = ["https://127.0.0.1:1", network.url, ai_network.url]
+    async with Gateway(orch_url=urls) as gw:
+        async with gw.live(NAME, model="noop") as session:
+            assert session.orchestrator == ai_network.url
+        with pytest.raises(CapabilityNotFound, match="noop, other"):
+            await gw.live(NAME, model="never")
+    await until(container.over)
 
 
 async def test_an_orchestrator_that_is_killed_and_comes_back(
