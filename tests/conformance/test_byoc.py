@@ -18,9 +18,12 @@ from livepeer.client import (
     Blob,
     CapabilityError,
     CapabilityNotFound,
+    ConnectionFailed,
     DeadlineExceeded,
     Gateway,
     InputError,
+    LivepeerError,
+    NoOrchestratorError,
     OrchestratorError,
     StreamError,
     StreamEvent,
@@ -500,3 +503,62 @@ async def test_a_cancelled_call_reaches_the_worker(gw: Gateway, worker: Worker) 
     with pytest.raises(asyncio.CancelledError):
         await task
     await until(left.is_set)
+
+
+# Restarts
+
+
+async def test_an_orchestrator_that_is_killed_in_mid_call(fresh_network: Network) -> None:
+    """What was in flight is lost, with its fate unknown; what comes after the restart is found."""
+    entered = asyncio.Semaphore(0)
+
+    async def work(request: web.Request) -> web.StreamResponse:
+        if await request.read() == b'"quick"':
+            return web.json_response("done")
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        if request.path == "/stream":
+            await stream.prepare(request)
+            await stream.write(b"data: a\n\n")
+        entered.release()
+        await asyncio.sleep(60)
+        return stream
+
+    async with Worker(fresh_network) as worker, Gateway(orch_url=fresh_network.url) as gw:
+        worker.routes.add_post("/{any}", work)
+        name = await worker.register_byoc()
+        call = asyncio.create_task(gw.run_async(name))
+        await entered.acquire()
+        async with gw.stream_async(name, path="/stream") as stream:
+            assert (await anext(stream)).data == "a"
+            await asyncio.to_thread(fresh_network.restart)
+            with pytest.raises(StreamError, match="broke off"):
+                await anext(stream)
+        with pytest.raises(ConnectionFailed, match="unknown") as lost:
+            await call
+        assert not lost.value.retryable
+        with pytest.raises(LivepeerError) as gone:
+            await gw.run_async(name, input="quick")
+        assert gone.value.retryable
+        await worker.register_byoc(name)
+
+        async def works() -> bool:
+            try:
+                return await gw.run_async(name, input="quick") == "done"
+            except LivepeerError as error:
+                if not error.retryable:
+                    raise
+                return False
+
+        await until(works)
+
+
+async def test_a_client_that_was_there_before_its_orchestrator(fresh_network: Network) -> None:
+    async with Worker(fresh_network) as worker, Gateway(orch_url=fresh_network.url) as gw:
+        worker.routes.add_post("/{any}", echo)
+        await asyncio.to_thread(fresh_network.kill)
+        with pytest.raises(NoOrchestratorError) as caught:
+            await gw.run_async("test-later")
+        assert caught.value.retryable
+        await asyncio.to_thread(fresh_network.restart)
+        await worker.register_byoc("test-later")
+        assert await gw.run_async("test-later", input=1) == 1

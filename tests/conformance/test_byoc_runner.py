@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -27,8 +28,13 @@ class Words(Pipeline):
 
     capacity = 1
 
-    async def run(self, text: str = "", how: str = "shout", wait: float = 0) -> Any:
-        await asyncio.sleep(wait)
+    def setup(self) -> None:
+        self.entered, self.leave = threading.Event(), threading.Event()
+
+    async def run(self, text: str = "", how: str = "shout") -> Any:
+        if how == "wait":
+            self.entered.set()
+            await asyncio.to_thread(self.leave.wait, 20)
         if how == "refuse":
             raise HTTPError(409, "not this one")
         if how == "bytes":
@@ -85,19 +91,16 @@ async def test_calls(gw: Gateway, network: Network) -> None:
 
 
 async def test_a_runner_that_is_full(gw: Gateway, network: Network) -> None:
-    async with serving(network, Words()) as name:
-        slow = asyncio.create_task(gw.run_async(name, input={"text": "a", "wait": 3}))
-        while (await _places(gw, name)) != 0:
-            await asyncio.sleep(0.01)
+    words = Words()
+    async with serving(network, words) as name:
+        slow = asyncio.create_task(gw.run_async(name, input={"text": "a", "how": "wait"}))
+        assert await asyncio.to_thread(words.entered.wait, 20)
         with pytest.raises(CapacityError, match="places") as caught:
             await gw.run_async(name, input={"text": "b"})
         assert caught.value.retryable
+        words.leave.set()
         assert await slow == {"text": "A"}
         assert await gw.run_async(name, input={"text": "c"}) == {"text": "C"}
-
-
-async def _places(gw: Gateway, name: str) -> int | None:
-    return next(one.available for one in await gw.capabilities_async() if one.name == name)
 
 
 async def test_streams(gw: Gateway, network: Network) -> None:

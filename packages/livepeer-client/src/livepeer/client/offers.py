@@ -145,6 +145,8 @@ class Offers:
         key = (running_loop(), orchestrator, capability)
         task = self._asking.get(key)
         if task is None or task.done():
+            for other in [other for other in self._asking if other[0].is_closed()]:
+                del self._asking[other]
             task = self._asking[key] = key[0].create_task(self._ask_one(orchestrator, capability))
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         return task

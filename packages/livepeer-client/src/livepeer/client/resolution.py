@@ -157,7 +157,8 @@ class _Search:
 
     async def _byoc(self) -> AsyncGenerator[Route, None]:
         capability = self._wanted[0]
-        new = [url for url in self._listing.orchestrators if url not in self._offers]
+        known = {url for url, offer in self._offers.items() if offer.rejection is None}
+        new = [url for url in self._listing.orchestrators if url not in known]
         for offer in await self._resolver.offers.of(capability, new):
             self._offers[offer.orchestrator] = offer
             if offer.usable and offer.available:
