@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -276,6 +277,26 @@ async def test_a_cancelled_start_leaves_no_stream(
         go.set()
         with pytest.raises(asyncio.CancelledError):
             await starting
+    await until(bare.over)
+
+
+async def test_a_loop_that_ends_during_a_start_leaves_no_stream(
+    network: Network, bare: Bare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "_PATIENCE", 0.05)
+
+    async def slow(_: web.Request) -> None:
+        await asyncio.sleep(60)
+
+    bare.answers["start"] = slow
+
+    async def begin() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.7):
+                await Gateway(orch_url=network.url).live(bare.name)
+
+    await asyncio.to_thread(asyncio.run, begin())
+    assert [verb for verb, _, _ in bare.asked] == ["start", "stop"]
     await until(bare.over)
 
 

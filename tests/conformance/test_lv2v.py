@@ -323,6 +323,14 @@ async def test_a_start_cancelled_anywhere_leaves_no_job(ai_network: Network, con
 # The orchestrators
 
 
+async def test_a_live_runner_of_that_name_comes_first(gateway: Gateway, ai_network: Network) -> None:
+    with WorkerProcess(ai_network, name=f"{NAME}/noop"):
+        async with gateway.live(NAME, model="noop") as session:
+            assert (await session.request("GET", "/health")).status == 200
+            reading = await through(session, 10)
+        assert await reading == list(range(10))
+
+
 async def test_the_one_that_has_it_is_found(
     network: Network, ai_network: Network, container: Passing
 ) -> None:
