@@ -15,11 +15,13 @@ from harness import Network, Worker, free_port, until
 from PIL import Image
 
 from livepeer.client import (
+    AsyncStreamResponse,
     Blob,
     CapabilityError,
     CapabilityNotFound,
     ConnectionFailed,
     DeadlineExceeded,
+    FirstByteTimeout,
     Gateway,
     InputError,
     LivepeerError,
@@ -27,7 +29,13 @@ from livepeer.client import (
     OrchestratorError,
     StreamError,
     StreamEvent,
+    Timeout,
 )
+from livepeer.client._http import Pool
+from livepeer.client.inputs import Body
+from livepeer.client.routes import Call
+from livepeer.client.routes.byoc import ByocRoute
+from livepeer.trickle.transport import TLSPolicy
 
 Pieces = Callable[[web.StreamResponse], Awaitable[None]]
 
@@ -503,6 +511,49 @@ async def test_a_cancelled_call_reaches_the_worker(gw: Gateway, worker: Worker) 
     with pytest.raises(asyncio.CancelledError):
         await task
     await until(left.is_set)
+
+
+async def test_what_an_orchestrator_does_when_a_jobs_time_is_over(network: Network, worker: Worker) -> None:
+    """A gateway's own limits come first; so the route is asked without them, in both ways at once."""
+
+    async def work(request: web.Request) -> web.StreamResponse:
+        if request.path == "/late":
+            await asyncio.sleep(60)
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        while True:
+            await stream.write(b"data: more\n\n")
+            await asyncio.sleep(0.3)
+
+    worker.routes.add_post("/{any}", work)
+    name = await worker.register_byoc(capacity=5)
+    pool = Pool(TLSPolicy("pin"))
+    route = ByocRoute(network.url, name, pool)
+
+    def call(path: str) -> Call:
+        return Call(name, Body(b"{}", "application/json"), Timeout(total=1), "r-1", path)
+
+    async def late() -> None:
+        with pytest.raises(FirstByteTimeout, match="within the job's 1 s") as caught:
+            await route.open(call("/late"))
+        assert (caught.value.waited, caught.value.orchestrator) == (1, network.url)
+
+    async def cut() -> None:
+        stream = AsyncStreamResponse(
+            lambda: route.open(call("/cut")), capability=name, timeout=Timeout(), request_id="r-1"
+        )
+        assert (await anext(stream)).data == "more"
+
+        async def rest() -> set[Any]:
+            return {event.data async for event in stream}
+
+        with pytest.raises(StreamError, match=r"without \[DONE\].*1 s after its beginning") as caught:
+            await rest()
+        assert not stream.complete
+        assert caught.value.orchestrator == network.url
+
+    await asyncio.gather(late(), cut())
+    await pool.aclose()
 
 
 # Restarts
