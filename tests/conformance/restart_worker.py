@@ -70,6 +70,8 @@ KINDS: dict[str, tuple[type[Pipeline] | type[LivePipeline], Registration]] = {
     "passing": (Passing, "live-runner"),
     "byoc-waiting": (Waiting, "byoc"),
     "byoc-ticking": (Ticking, "byoc"),
+    "byoc-talking": (Talking, "byoc"),
+    "byoc-passing": (Passing, "byoc"),
 }
 
 

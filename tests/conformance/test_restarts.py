@@ -171,8 +171,8 @@ async def test_an_orchestrator_that_comes_late_and_is_started_anew(
     monkeypatch.setattr(capability, "_LOOK", 1.0)  # 10 s and 20 s: too long for a test
     monkeypatch.setattr(capability, "_PACE", 2.0)
     url, secret = fresh_network.url, fresh_network.secret
-    kinds = ("waiting", "ticking", "talking", "passing", "byoc-waiting", "byoc-ticking")
-    names = {kind: kind for kind in kinds}
+    kinds = ("waiting", "ticking", "talking", "passing")
+    names = {kind: kind for kind in (*kinds, *(f"byoc-{kind}" for kind in kinds))}
     await asyncio.to_thread(fresh_network.stop)
     async with (
         Gateway(orch_url=url) as gateway,
@@ -188,18 +188,19 @@ async def test_an_orchestrator_that_comes_late_and_is_started_anew(
         assert await works(gateway, "byoc-waiting", 5) == []
         assert await works(strict, "waiting", 5) == []
 
-        session, with_media = await gateway.live("talking"), await gateway.live("passing")
-        broken = {
-            "run": run(gateway, "waiting"),
-            "stream": stream(gateway, "ticking"),
-            "events": events(session),
-            "writes": writes(session),
-            "frames": frames(with_media),
-            "pictures": pictures(with_media),
-            "byoc run": run(gateway, "byoc-waiting"),
-            "byoc stream": stream(gateway, "byoc-ticking"),
-        }
-        begun = [broken[name].came for name in ("stream", "events", "writes", "frames", "byoc stream")]
+        sessions, broken = [], {}
+        for way in ("", "byoc-"):
+            talking, passing = await gateway.live(f"{way}talking"), await gateway.live(f"{way}passing")
+            sessions += [talking, passing]
+            broken |= {
+                f"{way}run": run(gateway, f"{way}waiting"),
+                f"{way}stream": stream(gateway, f"{way}ticking"),
+                f"{way}events": events(talking),
+                f"{way}writes": writes(talking),
+                f"{way}frames": frames(passing),
+                f"{way}pictures": pictures(passing),
+            }
+        begun = [one.came for name, one in broken.items() if not name.endswith("run")]
         waiting = servers["waiting"], servers["byoc-waiting"]
         await until(lambda: all(begun) and all(server.health()["in_use"] for server in waiting))
         assert loud() == []
@@ -208,16 +209,15 @@ async def test_an_orchestrator_that_comes_late_and_is_started_anew(
         await asyncio.to_thread(fresh_network.restart)
         up = time.monotonic()
         errors = {name: await one.error(since) for name, one in broken.items()}
-        for name in ("run", "byoc run"):
-            assert type(errors[name]) is ConnectionFailed
-            assert not errors[name].retryable
-            assert errors[name].request_id
-        for name in ("stream", "byoc stream"):
-            assert type(errors[name]) is StreamError
-            assert broken[name].came == list(range(len(broken[name].came)))
-        for name in ("events", "writes", "frames", "pictures"):
-            assert type(errors[name]) is SessionLost
-        for lost in (session, with_media):
+        for way in ("", "byoc-"):
+            error, events_of_it = errors.pop(f"{way}run"), broken[f"{way}stream"].came
+            assert type(error) is ConnectionFailed
+            assert not error.retryable
+            assert error.request_id
+            assert type(errors.pop(f"{way}stream")) is StreamError
+            assert events_of_it == list(range(len(events_of_it)))
+        assert {name: type(error) for name, error in errors.items()} == dict.fromkeys(errors, SessionLost)
+        for lost in sessions:
             assert (lost.status, lost.reason) == ("ended", "orchestrator gone")
             await asyncio.wait_for(lost.close(), SOON)
 

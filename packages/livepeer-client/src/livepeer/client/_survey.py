@@ -45,7 +45,6 @@ async def survey(resolver: Resolver, pool: Pool) -> list[Capability]:
         raise NoOrchestratorError(
             "No orchestrator could be asked for its capabilities.",
             rejections=listing.rejections + refused,
-            retryable=True,
         )
     offers = await _offers(resolver, infos, limit)
 
@@ -84,18 +83,18 @@ async def _offers(
 async def _info(url: str, pool: Pool, limit: asyncio.Semaphore) -> OrchestratorInfo | Rejection:
     """The answer of an orchestrator's gRPC, or why there is none."""
     if url.startswith("http://"):
-        return _unanswered(url, "it speaks plain http, over which there is no gRPC")
+        return _unanswered(url, "it speaks plain http, over which there is no gRPC", retryable=False)
     from ._grpc.orchestrator import get_orchestrator
 
     try:
         async with limit, asyncio.timeout(_PATIENCE):
             return await get_orchestrator(url, pool)
     except LivepeerError as error:
-        return _unanswered(url, error.message, error.hint)
+        return _unanswered(url, error.message, error.hint, retryable=error.retryable)
     except TimeoutError:
         return _unanswered(url, f"its gRPC did not answer within {_PATIENCE} s")
 
 
-def _unanswered(url: str, reason: str, hint: str | None = None) -> Rejection:
+def _unanswered(url: str, reason: str, hint: str | None = None, *, retryable: bool = True) -> Rejection:
     _logger.debug("only the live runners of %s are known: %s", redact(url), reason)
-    return Rejection(redact(url), reason, hint)
+    return Rejection(redact(url), reason, hint, retryable)

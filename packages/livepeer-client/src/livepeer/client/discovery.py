@@ -16,7 +16,7 @@ from ._http import Pool, running_loop, translated
 from ._urls import forbidden, redact
 from .catalogue import Runner, parse_runner
 from .config import Config
-from .errors import LivepeerError, Rejection
+from .errors import LivepeerError, LivepeerTimeout, Rejection
 
 __all__ = ["Discovery", "Listing", "parse_listing"]
 
@@ -105,10 +105,10 @@ class Discovery:
                     body = await answer.read()
                     status = answer.status
         except LivepeerError as error:
-            return Listing((), (Rejection(redact(place), error.message, error.hint),), 0)
+            return Listing((), (_rejected(place, error),), 0)
         if status != 200:
             text = body[:200].decode("utf-8", "replace").strip()
-            rejection = Rejection(redact(place), *_refusal(status, text))
+            rejection = Rejection(redact(place), *_refusal(status, text), retryable=_passing(status))
             # An orchestrator without live runners, or of a time before them, may have all the rest.
             others = (place,) if is_orchestrator and status == 404 else ()
             return Listing((), (rejection,), int(bool(others) and _switched_off(text)), others)
@@ -155,6 +155,16 @@ def parse_listing(body: bytes, place: str) -> Listing:
     for rejection in rejections:
         _logger.debug("discovery: %s: %s", rejection.where, rejection.reason)
     return Listing(tuple(runners), tuple(rejections), 1, tuple(dict.fromkeys(orchestrators)))
+
+
+def _rejected(place: str, error: LivepeerError) -> Rejection:
+    # Who doesn't answer in time may do so the next time.
+    retryable = error.retryable or isinstance(error, LivepeerTimeout)
+    return Rejection(redact(place), error.message, error.hint, retryable)
+
+
+def _passing(status: int) -> bool:
+    return status >= 500 or status in (408, 425, 429)
 
 
 _NOT_AN_ORCHESTRATOR = "Check that the URL is an orchestrator's or a discovery service's."

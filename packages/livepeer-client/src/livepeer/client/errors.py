@@ -89,11 +89,13 @@ class Rejection:
         where: The URL of the orchestrator, or of the runner behind it.
         reason: What was wrong with it.
         hint: What could be done about it.
+        retryable: Whether it may be usable in a moment.
     """
 
     where: str
     reason: str
     hint: str | None = None
+    retryable: bool = False
 
 
 class InputError(ConfigurationError, ValueError):
@@ -101,13 +103,14 @@ class InputError(ConfigurationError, ValueError):
 
 
 class NoOrchestratorError(LivepeerError):
-    """No orchestrator could be asked, or none that answered may be used.
+    """No orchestrator could be asked, or none that answered may be used; retryable if a rejection is.
 
     Args:
         rejections: Every candidate with the reason against it.
     """
 
     def __init__(self, message: str, *, rejections: tuple[Rejection, ...] = (), **details: Any) -> None:
+        details.setdefault("retryable", any(rejection.retryable for rejection in rejections))
         super().__init__(message, **details)
         self.rejections: tuple[Rejection, ...] = rejections
 

@@ -71,7 +71,8 @@ def parse_offer(status: int, body: bytes, orchestrator: str) -> Offer:
         # An orchestrator on a chain tells its prices to a wallet, which signs.
         return Offer(orchestrator, rejection=Rejection(where, ASKS_FOR_PAYMENT, "It runs on a chain."))
     if status != 200:
-        return Offer(orchestrator, rejection=Rejection(where, f"it answered {status} ({text}) for BYOC"))
+        reason = f"it answered {status} ({text}) for BYOC"
+        return Offer(orchestrator, rejection=Rejection(where, reason, retryable=status >= 500))
     try:
         token = json.loads(body)
         available = int(token.get("available_capacity") or 0)
@@ -163,7 +164,10 @@ class Offers:
                 ):
                     offer = parse_offer(answer.status, await answer.read(), orchestrator)
         except LivepeerError as error:
-            return Offer(orchestrator, rejection=Rejection(redact(orchestrator), error.message, error.hint))
+            return Offer(
+                orchestrator,
+                rejection=Rejection(redact(orchestrator), error.message, error.hint, error.retryable),
+            )
         _logger.debug("%s of %s: %s", capability, redact(orchestrator), offer)
         if offer.available and offer.usable:
             if len(self._kept) >= _MANY:

@@ -104,7 +104,7 @@ def not_found(
         return NoOrchestratorError(f"Nobody who may have {asked} can be used.", rejections=rejections)
     if listing.reached == 0:
         return NoOrchestratorError(
-            f"No orchestrator could be asked for {asked}.", rejections=listing.rejections, retryable=True
+            f"No orchestrator could be asked for {asked}.", rejections=listing.rejections
         )
     available = tuple(sorted({runner.app for runner in listing.runners}.union(others)))
     hint = _suggest(capability, available, listing.rejections)

@@ -31,6 +31,7 @@ class Connection(asyncio.BufferedProtocol):
         self.origin: Origin = origin
         self.idle_since: float = 0.0
         self.is_full: bool = False
+        self.certificate: bytes | None = None
         self._pool = pool
         self._transport: Any = None
         self._parser: Any = httptools.HttpResponseParser(self)

@@ -39,6 +39,18 @@ class Origin:
         self.key: tuple[str, str, int] = (url.scheme, self.host, self.port)
         agent = f"User-Agent: {user_agent}\r\n"
         self.fields: bytes = f" HTTP/1.1\r\nHost: {self.url.authority}\r\n{agent}".encode()
+        self.certificate: bytes | None = None
+        """The server's, at the first connection that a request went over."""
+
+    def takes(self, certificate: bytes | None) -> bool:
+        """Whether a server with this certificate is the one of the first connection, if there was one.
+
+        A channel doesn't survive its server: one that was started anew, whose certificate others may have
+        accepted by now, would answer that there is no such channel, as if it had ended in order.
+        """
+        if self.certificate is None:
+            self.certificate = certificate
+        return self.certificate == certificate
 
 
 class Connections:
@@ -129,6 +141,9 @@ class Connections:
         while idle:
             connection = idle.pop()
             if connection.is_open and self.loop.time() - connection.idle_since < _IDLE:
+                if not origin.takes(connection.certificate):
+                    idle.append(connection)
+                    break
                 connection.begin(exchange)
                 return
             connection.abort()
@@ -173,7 +188,7 @@ class Connections:
     async def _open_to(self, origin: Origin, connection: Connection) -> None:
         context, check = None, None
         if origin.url.scheme == "https":
-            context, check = self._tls.context_for(origin.host, origin.port)
+            context, check = self._tls.context_for(origin.host, origin.port, expected=origin.certificate)
         proxy = proxy_for(origin.url)
         if proxy is None:
             opened = await dial(origin.host, origin.port, self._factory)
@@ -184,6 +199,8 @@ class Connections:
         )
         if check is not None:
             check(transport)
+            connection.certificate = self._tls.pinned(origin.host, origin.port)
+            origin.takes(connection.certificate)
 
     def _prune(self) -> None:
         self._pruning = None

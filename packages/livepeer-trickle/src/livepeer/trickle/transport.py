@@ -15,6 +15,7 @@ import ssl
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import aiohttp
@@ -85,12 +86,13 @@ class TLSPolicy:
         return self._pin(url.host or "", url.port or 443)
 
     def context_for(
-        self, host: str, port: int, protocol: str = "http/1.1"
+        self, host: str, port: int, protocol: str = "http/1.1", *, expected: bytes | None = None
     ) -> tuple[ssl.SSLContext, Callable[[Any], None] | None]:
         """How to open TLS to a host and port: a context, and what must pass on the open connection.
 
         The check raises `CertificateChanged`; it comes before a byte of a request. `protocol` is what the
-        connection will speak, as ALPN names it.
+        connection will speak, as ALPN names it. Where certificates are pinned, `expected` is the digest of
+        the only one that will do; None takes the one that is pinned now.
         """
         context = self._contexts.get(protocol)
         if context is None:
@@ -101,7 +103,9 @@ class TLSPolicy:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             context.set_alpn_protocols([protocol])
             self._contexts[protocol] = context
-        return context, None if self.mode in ("insecure", "verify") else self._pin(host, port).check
+        if self.mode in ("insecure", "verify"):
+            return context, None
+        return context, partial(self._pin(host, port).check, expected=expected)
 
     def _pin(self, host: str, port: int) -> _Pin:
         key = (host, port)
@@ -138,7 +142,7 @@ class _Pin(aiohttp.Fingerprint):
         """The SHA-256 digest of the pinned certificate; None before the first connection."""
         return self._learned.get("pin")
 
-    def check(self, transport: asyncio.Transport) -> None:
+    def check(self, transport: asyncio.Transport, *, expected: bytes | None = None) -> None:
         """Learn the certificate at first use; raise `CertificateChanged` when it is another one."""
         ssl_object = transport.get_extra_info("ssl_object")
         if ssl_object is None:
@@ -146,6 +150,8 @@ class _Pin(aiohttp.Fingerprint):
         found = hashlib.sha256(ssl_object.getpeercert(binary_form=True)).digest()
         pinned = self._learned.setdefault("pin", found)
         if found == pinned:
+            if expected not in (None, found):
+                raise CertificateChanged(expected, found, *self._key, accepted_in=None)
             return
         left = self._repinned_at + _REPIN_INTERVAL - time.monotonic()
         if not self._strict and left <= 0:
