@@ -55,9 +55,10 @@ def pytest_configure(config: pytest.Config) -> None:
 class _Shares:
     """What one worker of pytest-xdist takes at a time (`-n NUMBER`), and what comes first.
 
-    Live media are paced by the clock: two such tests at once disturb each other on a small machine, so they
-    are one share. Tests that only wait are one for each network; they begin at once, and cost nothing. The
-    first worker tells the scheduler, in a file, whose share each test is.
+    Tests that only wait are one share for each network; they begin at once, and cost nothing. Live media are
+    paced by the clock, and too many such tests at once disturb each other: they are one share for each
+    network, too. Of the others, each file is one. The first worker tells the scheduler, in a file, whose share
+    each test is.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -110,7 +111,7 @@ def _share(item: pytest.Item) -> tuple[int, str]:
     if item.get_closest_marker("slow"):
         return 0, f"waits {network}"
     if item.path.parent.name == "conformance" and LIVE.search(item.path.stem):
-        return 1, "live"
+        return 1, f"live {network}"
     return (2, f"{item.path.stem} {network}") if network else (3, item.path.stem)
 
 
