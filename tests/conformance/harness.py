@@ -453,7 +453,7 @@ class Wire:
 
     async def head(self) -> tuple[int, CIMultiDict[str]]:
         """An answer's status and headers."""
-        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 30)
         first, *lines = head.decode().split("\r\n")[:-2]
         headers = CIMultiDict(
             (name, value.strip()) for name, _, value in (one.partition(":") for one in lines)
@@ -462,13 +462,13 @@ class Wire:
 
     async def read_chunk(self) -> bytes:
         """One chunk of a chunked answer, b"" at its end."""
-        size = int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), 10), 16)
-        return (await asyncio.wait_for(self.reader.readexactly(size + 2), 10))[:-2]
+        size = int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), 30), 16)
+        return (await asyncio.wait_for(self.reader.readexactly(size + 2), 30))[:-2]
 
     async def body(self, headers: CIMultiDict[str]) -> bytes:
         """The whole body of an answer with these headers."""
         if headers.get("Transfer-Encoding") != "chunked":
-            return await asyncio.wait_for(self.reader.readexactly(int(headers["Content-Length"])), 10)
+            return await asyncio.wait_for(self.reader.readexactly(int(headers["Content-Length"])), 30)
         data = b""
         while chunk := await self.read_chunk():
             data += chunk
@@ -482,7 +482,7 @@ class Wire:
     async def closed(self) -> bool:
         """Wait for the connection's end; False when bytes come instead."""
         try:
-            return not await asyncio.wait_for(self.reader.read(1), 10)
+            return not await asyncio.wait_for(self.reader.read(1), 30)
         except ConnectionError:
             return True
 
@@ -513,7 +513,7 @@ async def dial(network: Network) -> AsyncIterator[Wire]:
             await writer.wait_closed()
 
 
-async def until(condition: Any, patience: float = 10.0) -> None:
+async def until(condition: Any, patience: float = 30.0) -> None:
     """Wait until a condition (a callable, may be asynchronous) holds."""
     deadline = time.monotonic() + patience
     while True:

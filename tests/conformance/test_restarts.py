@@ -49,7 +49,7 @@ from livepeer.runner import running
 from livepeer.runner.registration import capability
 from livepeer.trickle import transport
 
-SOON = 4.0  # seconds; 2 are promised, and the machine may be busy
+SOON = 8.0  # seconds; 2 are promised, and the machine may be busy
 BACK = 30.0  # seconds within which a runner comes back
 SECONDS = 300  # of work, which nobody waits for
 

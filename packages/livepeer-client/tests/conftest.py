@@ -37,7 +37,7 @@ from multidict import CIMultiDict
 from livepeer.client import Gateway
 from livepeer.trickle import ChannelReader, TrickleServer
 
-PATIENCE = 10.0  # seconds to wait for something that ought to happen soon
+PATIENCE = 30.0  # seconds to wait for something that ought to happen soon
 
 Handler = Callable[["Orchestrator", web.Request], Awaitable[web.StreamResponse]]
 
@@ -757,7 +757,7 @@ class Script:
                 raise AssertionError(f"no {line!r}:\n{self._text('.out')}{self._errors()}")
             time.sleep(0.005)
 
-    def finish(self, timeout: float = 20.0) -> Finished:
+    def finish(self, timeout: float = 60.0) -> Finished:
         if self._process is not None:
             code = self._process.wait(timeout)
         else:

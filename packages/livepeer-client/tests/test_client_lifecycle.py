@@ -196,12 +196,12 @@ for how in ENDS:
         if pid == 0:
             break
         check(reap(pid), how)
-        assert gw.run("echo", input=3, timeout=5) == 3
+        assert gw.run("echo", input=3, timeout=30) == 3
     if pid == 0:
         break
 if pid == 0:
     if child_calls:
-        assert gw.run("echo", input=2, timeout=5) == 2
+        assert gw.run("echo", input=2, timeout=30) == 2
     end(how)
 else:
     print("parent")
@@ -221,7 +221,7 @@ def test_calls_in_flight_survive_every_way_a_child_can_end(request: Any, scheme:
         FORK
         + """
 results = []
-calls = [threading.Thread(target=lambda: results.append(gw.run("slow", timeout=8))) for _ in range(4)]
+calls = [threading.Thread(target=lambda: results.append(gw.run("slow", timeout=60))) for _ in range(4)]
 for call in calls: call.start()
 streams = {(how, calls): gw.stream("tokens", input={"count": 1, "gate": "later"})
            for how in ENDS for calls in (False, True)}
@@ -235,16 +235,16 @@ for how, child_calls in streams:
     check(reap(pid), how)
 if pid == 0:
     if child_calls:
-        assert gw.run("echo", input=2, timeout=5) == 2
-        assert [e.data for e in gw.stream("tokens", input={"count": 2}, timeout=5)] == ["0", "1"]
+        assert gw.run("echo", input=2, timeout=30) == 2
+        assert [e.data for e in gw.stream("tokens", input={"count": 2}, timeout=30)] == ["0", "1"]
     end(how)
 else:
-    assert gw.run("echo", input=3, timeout=5) == 3
-    gw.run("open_gate", input="later", timeout=5)
+    assert gw.run("echo", input=3, timeout=30) == 3
+    gw.run("open_gate", input="later", timeout=30)
     for stream in streams.values():
         assert [event.data for event in stream] == ["later"]
-    gw.run("open_gate", input="slow", timeout=5)
-    for call in calls: call.join(5)
+    gw.run("open_gate", input="slow", timeout=30)
+    for call in calls: call.join(30)
     assert results == [{"slow": True}] * 4, results
 """,
         server.url,
@@ -284,9 +284,9 @@ for number in range(2):
     if pid == 0:
         {bodies[leave]}
     assert reap(pid) == 0
-    gw.run("open_gate", input=f"g{{number}}", timeout=5)
+    gw.run("open_gate", input=f"g{{number}}", timeout=30)
     assert [event.data for event in stream] == ["later"]
-    assert gw.run("echo", input=3, timeout=5) == 3
+    assert gw.run("echo", input=3, timeout=30) == 3
 """,
         server.url,
     )
@@ -309,7 +309,7 @@ async def main():
     if pid == 0:
         end({how!r})
     check(reap(pid), {how!r})
-    assert await gw.run_async("echo", input=3, timeout=5) == 3
+    assert await gw.run_async("echo", input=3, timeout=30) == 3
 asyncio.run(main())
 """,
         orch.url,
@@ -410,7 +410,7 @@ def test_ctrl_c_while_a_session_is_being_reserved(orch: Any, script: Any) -> Non
     orch.wait_note("reserved", timeout=20)
     running.interrupt()
     orch.gate("reserved").open()
-    done = running.finish(10)
+    done = running.finish()
     assert done.code in (-2, 130)
     orch.wait(lambda: not orch.sessions, "the session is stopped")
 
@@ -521,7 +521,7 @@ def test_closing_ends_the_calls_that_are_open(orch: Any, what: str, mode: str) -
     thread.start()
     orch.wait_note("slow begun" if what == "run" else "tokens written")
     gateway.close()
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
     orch.wait(lambda: not orch.sessions, "the session is stopped")
     gateway.close()

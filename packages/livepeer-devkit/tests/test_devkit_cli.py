@@ -109,7 +109,7 @@ def test_dev(gone: Callable[[int], bool]) -> None:
     assert network["env"]["LIVEPEER_ORCH_URL"] == network["orch_url"]
     assert livepeer("capabilities", "--json", env=network["env"]).stdout == b"[]\n"
     running.send_signal(signal.SIGTERM)
-    _, errors = running.communicate(timeout=10)
+    _, errors = running.communicate(timeout=30)
     assert (running.returncode, errors) == (0, b"")
     assert gone(network["pid"])
 

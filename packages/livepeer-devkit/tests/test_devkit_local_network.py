@@ -28,7 +28,7 @@ Gone = Callable[[int], bool]
 def get(network: LocalNetwork, path: str) -> Any:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with urllib.request.urlopen(network.orch_url + path, context=context, timeout=5) as answer:
+    with urllib.request.urlopen(network.orch_url + path, context=context, timeout=20) as answer:
         return json.load(answer)
 
 
@@ -38,7 +38,7 @@ def address_of(url: str) -> tuple[str, int]:
 
 
 def fingerprint(network: LocalNetwork) -> str:
-    pem = ssl.get_server_certificate(address_of(network.orch_url), timeout=5)
+    pem = ssl.get_server_certificate(address_of(network.orch_url), timeout=20)
     return hashlib.sha256(pem.encode()).hexdigest()
 
 
@@ -212,7 +212,7 @@ def test_it_answers_while_the_caller_is_blocked() -> None:
 import subprocess, sys
 from livepeer.devkit import LocalNetwork
 probe = "import ssl, sys, urllib.request as u; c = ssl._create_unverified_context();" \\
-    "print(u.urlopen(sys.argv[1] + '/discovery', context=c, timeout=5).status)"
+    "print(u.urlopen(sys.argv[1] + '/discovery', context=c, timeout=20).status)"
 with LocalNetwork(samples=False) as network:
     print(subprocess.run([sys.executable, "-c", probe, network.orch_url], capture_output=True).stdout)
 """

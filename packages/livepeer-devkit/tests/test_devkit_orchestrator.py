@@ -35,7 +35,7 @@ async def worker(serve_worker: ServeWorker) -> str:
 
 async def certificate_of(orchestrator: Orchestrator) -> x509.Certificate:
     address = ("127.0.0.1", int(orchestrator.url.rpartition(":")[2]))
-    pem = await asyncio.to_thread(ssl.get_server_certificate, address, timeout=5)
+    pem = await asyncio.to_thread(ssl.get_server_certificate, address, timeout=20)
     return x509.load_pem_x509_certificate(pem.encode())
 
 
