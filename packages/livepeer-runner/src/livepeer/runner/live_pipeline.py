@@ -55,6 +55,11 @@ class LivePipeline(Definition):
             def on_params_update(self, params):
                 self.strength = params["strength"]
 
+    **Callers.** The same class serves whoever calls: a session of a live runner (``POST /live``), a stream of
+    a BYOC capability (``POST /stream/start``, ``/stream/params``, ``/stream/stop``), and a job of the built-in
+    pipeline live-video-to-video, as the container of an orchestrator's AI worker (``POST
+    /live-video-to-video``). Each is a session here, and they share ``capacity``.
+
     **Sessions.** ``setup`` runs once, on the instance that is served. Each session is a shallow copy of it
     (`copy.copy`): models are shared, what the methods below set on ``self`` is the session's own.
 
@@ -70,8 +75,9 @@ class LivePipeline(Definition):
     **Errors.** When ``process_video`` or ``process_audio`` raises, that frame is left out (the original might
     show what was meant to be hidden), the client gets the event ``{"type": "error", "error": {"type",
     "message", …}}``, at most one a second of each, and the stream goes on; after `max_errors` failures in a
-    row it ends. A stream that the runner ends says so: ``{"type": "ended", "reason": "idle" | "error" |
-    "shutdown"}``.
+    row it ends. What ``on_params_update`` raises is such an event too, or the answer of the call that brought
+    the parameters (BYOC's). A stream that the runner ends says so: ``{"type": "ended", "reason": "idle" |
+    "error" | "shutdown"}``.
     """
 
     fps: ClassVar[float] = 30.0
@@ -161,7 +167,11 @@ class LivePipeline(Definition):
         self._session("emit_event").emit_event(data)
 
     def emit_data(self, data: Any) -> None:
-        """Send a JSON value on the data channel, as `emit_event` does."""
+        """Send a JSON value on the data channel, as `emit_event` does.
+
+        It goes nowhere in a session that has no such channel: a job of live-video-to-video, or a BYOC stream
+        whose client asked for none.
+        """
         self._session("emit_data").emit_data(data)
 
     def _session(self, what: str) -> Emitter:

@@ -171,7 +171,9 @@ def serve(*pipelines: Definition, **options: Unpack[RunnerOptions]) -> None:
 
     Options that are absent come from ``LIVEPEER_ORCH_URL``, ``LIVEPEER_ORCH_SECRET`` and
     ``LIVEPEER_RUNNER_URL``; with an orchestrator's URL each pipeline is registered there when its ``setup``
-    is done.
+    is done, as a live runner or as ``register=`` says, registered again when the orchestrator restarts or
+    forgets it, and unregistered at the end. A `LivePipeline` that is the container of an AI worker needs no
+    registration: the orchestrator's ``-aiModels`` name its URL.
 
     Args:
         *pipelines: One or more pipelines; further ones listen at the ports after the first one's.
