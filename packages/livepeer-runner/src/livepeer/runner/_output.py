@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from livepeer.trickle.errors import ConfigurationError, MediaError
 
@@ -12,7 +12,42 @@ if TYPE_CHECKING:
     from livepeer.trickle import Transport
     from livepeer.trickle.media import AudioFrame, MediaPublish, VideoFrame
 
-__all__ = ["publisher", "ready"]
+__all__ = ["Nowhere", "Sink", "publisher", "ready"]
+
+
+class Sink(Protocol):
+    """Where an output goes: `MediaPublish`, or `Nowhere`."""
+
+    async def write_packet(self, packet: Any) -> None:
+        """Write a packet as it is."""
+
+    async def write_frame(self, frame: Any, *, timestamp: float | None = None) -> None:
+        """Encode a frame, and write it."""
+
+    async def close(self, *, delete: bool = True) -> None:
+        """Finish what was begun."""
+
+    async def abort(self) -> None:
+        """Let go at once."""
+
+
+class Nowhere:
+    """An output that nobody asked for: the author's code runs for its events and its data."""
+
+    def __init__(self, *, start: int | None = None) -> None:
+        del start
+
+    async def write_packet(self, packet: Any) -> None:
+        """Forget a packet."""
+
+    async def write_frame(self, frame: Any, *, timestamp: float | None = None) -> None:
+        """Forget a frame."""
+
+    async def close(self, *, delete: bool = True) -> None:
+        """There is nothing to finish."""
+
+    async def abort(self) -> None:
+        """There is nothing to let go of."""
 
 
 def publisher(

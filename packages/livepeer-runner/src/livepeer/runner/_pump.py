@@ -12,11 +12,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from livepeer.trickle.errors import LivepeerError, MediaError, TrickleError
 
-from ._output import publisher, ready
+from ._output import Nowhere, Sink, publisher, ready
 from ._reports import Reports
 from ._steps import Steps
 from .live_pipeline import LivePipeline
@@ -68,10 +68,10 @@ class Pump:
         """When something was last done."""
         self._pipeline = pipeline
         self._source = MediaOutput(source, transport=transport)
-        self._publisher: Callable[..., _Sink] = (
-            partial(publisher, pipeline, sink, transport=transport) if sink else _Nowhere
+        self._publisher: Callable[..., Sink] = (
+            partial(publisher, pipeline, sink, transport=transport) if sink else Nowhere
         )
-        self._sink: _Sink = self._publisher(start=0)
+        self._sink: Sink = self._publisher(start=0)
         self._writing = asyncio.Lock()
         self._written: dict[str, float] = {}  # the last time of each kind
         self._worker = worker
@@ -217,32 +217,6 @@ class Pump:
                     yield item
             except LivepeerError as error:
                 self._input_error = self._input_error or error
-
-
-class _Sink(Protocol):
-    """Where the output goes: a `MediaPublish`, or nowhere."""
-
-    async def write_packet(self, packet: Any) -> None: ...
-
-    async def write_frame(self, frame: Any, *, timestamp: float | None = None) -> None: ...
-
-    async def close(self, *, delete: bool = True) -> None: ...
-
-    async def abort(self) -> None: ...
-
-
-class _Nowhere:
-    """An output that nobody asked for: the author's code runs for its events and its data."""
-
-    def __init__(self, *, start: int | None = None) -> None: ...
-
-    async def write_packet(self, packet: Any) -> None: ...
-
-    async def write_frame(self, frame: Any, *, timestamp: float | None = None) -> None: ...
-
-    async def close(self, *, delete: bool = True) -> None: ...
-
-    async def abort(self) -> None: ...
 
 
 async def _all(*parts: Awaitable[None]) -> None:

@@ -105,7 +105,9 @@ def app_of(host: Host, *, idle_timeout: float | None = 60.0) -> FastAPI:
         app.add_api_route(path, answer_of, methods=["GET"], operation_id=name, **_NO_MODEL)
         app.add_api_route(path, answer_of, methods=["POST"], operation_id=f"{name}_post", **_NO_MODEL)
     if isinstance(pipeline, LivePipeline):
-        _add_live(app, host, pipeline, idle_timeout, document)
+        from .contracts.routes import add_live_routes
+
+        add_live_routes(app, host, pipeline, idle_timeout=idle_timeout, operation=_operation(document))
     elif isinstance(pipeline, Pipeline):
 
         async def run(request: Request) -> Response:
@@ -129,57 +131,6 @@ def app_of(host: Host, *, idle_timeout: float | None = 60.0) -> FastAPI:
             )
     app.openapi = _openapi_with(app.openapi, document)  # type: ignore[method-assign]
     return app
-
-
-def _add_live(
-    app: FastAPI, host: Host, pipeline: LivePipeline, idle_timeout: float | None, document: dict[str, Any]
-) -> None:
-    """The ways in which callers start streams; who calls chooses."""
-    from .contracts.byoc import ByocContract
-    from .contracts.live_runner import LiveRunnerContract
-    from .contracts.lv2v import LV2VContract
-    from .contracts.streams import check_media
-
-    check_media(pipeline)
-    sessions = LiveRunnerContract(host, pipeline, idle_timeout=idle_timeout)
-    streams = ByocContract(host, pipeline, idle_timeout=idle_timeout)
-    container = LV2VContract(host, pipeline, idle_timeout=idle_timeout)
-
-    async def live(request: Request) -> Response:
-        """Start a stream in the session that this request came through."""
-        return await sessions.start(request)
-
-    async def stream_start(request: Request) -> Response:
-        """Start a BYOC stream, as an orchestrator does."""
-        return await streams.start(request)
-
-    async def stream_params(request: Request) -> Response:
-        """Change the parameters of a BYOC stream."""
-        return await streams.update(request)
-
-    async def stream_stop(request: Request) -> Response:
-        """End a BYOC stream."""
-        return await streams.stop(request)
-
-    async def live_video_to_video(request: Request) -> Response:
-        """Start a stream, as an orchestrator's AI worker does."""
-        return await container.start(request)
-
-    async def hardware() -> Response:
-        """The GPU, as an AI worker asks for it."""
-        return JSONResponse(container.hardware())
-
-    async def version() -> Response:
-        """The version, as an AI worker asks for it."""
-        return JSONResponse(container.version())
-
-    app.add_api_route("/live", live, methods=["POST"], openapi_extra=_operation(document), **_NO_MODEL)
-    app.add_api_route("/stream/start", stream_start, methods=["POST"], **_NO_MODEL)
-    app.add_api_route("/stream/params", stream_params, methods=["POST"], **_NO_MODEL)
-    app.add_api_route("/stream/stop", stream_stop, methods=["POST"], **_NO_MODEL)
-    app.add_api_route("/live-video-to-video", live_video_to_video, methods=["POST"], **_NO_MODEL)
-    app.add_api_route("/hardware/info", hardware, methods=["GET"], **_NO_MODEL)
-    app.add_api_route("/version", version, methods=["GET"], **_NO_MODEL)
 
 
 def describe(pipeline: Definition, name: str) -> dict[str, Any]:

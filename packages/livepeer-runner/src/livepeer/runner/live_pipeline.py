@@ -56,8 +56,8 @@ class LivePipeline(Definition):
                 self.strength = params["strength"]
 
     **Callers.** The same class serves whoever calls: a session of a live runner (``POST /live``), a stream of
-    a BYOC capability (``POST /stream/start``, ``/stream/params``, ``/stream/stop``), and a job of the built-in
-    pipeline live-video-to-video, as the container of an orchestrator's AI worker (``POST
+    a BYOC capability (``POST /stream/start``, ``/stream/params``, ``/stream/stop``), and a job of the
+    built-in pipeline live-video-to-video, as the container of an orchestrator's AI worker (``POST
     /live-video-to-video``). Each is a session here, and they share ``capacity``.
 
     **Sessions.** ``setup`` runs once, on the instance that is served. Each session is a shallow copy of it

@@ -17,9 +17,9 @@ from .live_pipeline import LivePipeline
 from .registration.capability import Offer
 from .registration.heartbeats import Description
 
-__all__ = ["Registration", "RunnerOptions"]
+__all__ = ["RunnerOptions", "Way"]
 
-Registration = Literal["live-runner", "byoc"]
+Way = Literal["live-runner", "byoc"]
 
 
 class RunnerOptions(TypedDict, total=False):
@@ -37,7 +37,7 @@ class RunnerOptions(TypedDict, total=False):
     """The orchestrator to register at; none when absent (`serve` then asks ``LIVEPEER_ORCH_URL``)."""
     secret: str | None
     """The orchestrator's ``-orchSecret`` (`serve`: ``LIVEPEER_ORCH_SECRET``)."""
-    register: Registration | Sequence[Registration]
+    register: Way | Sequence[Way]
     """How to register there: ``"live-runner"`` (when absent), ``"byoc"``, or both as a tuple. BYOC
     registrations are free of charge for now, so they go without `price`; clients find them on orchestrators
     without payments."""
@@ -103,20 +103,20 @@ def offer(host: Host, url: str, options: RunnerOptions) -> Offer:
     )
 
 
-def registrations(options: RunnerOptions) -> tuple[Registration, ...]:
+def ways(options: RunnerOptions) -> tuple[Way, ...]:
     """How to register, each way once; raises `ConfigurationError`."""
     asked = options.get("register", "live-runner")
-    ways: tuple[Registration, ...] = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
-    if not ways or not set(ways) <= set(get_args(Registration)):
+    found: tuple[Way, ...] = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
+    if not found or not set(found) <= set(get_args(Way)):
         raise ConfigurationError(
             f'register={asked!r}: it is "live-runner", "byoc", or ("live-runner", "byoc").'
         )
-    if options.get("runner_id") and "live-runner" not in ways:
+    if options.get("runner_id") and "live-runner" not in found:
         raise ConfigurationError(
             f"runner_id={options['runner_id']!r}: a BYOC registration has no id but the capability's name; "
             'leave it out, or use register="live-runner".'
         )
-    return ways
+    return found
 
 
 def _runner_url(url: str, options: RunnerOptions) -> str:

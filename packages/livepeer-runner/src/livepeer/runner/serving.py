@@ -8,9 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Unpack
 
 import uvicorn
@@ -21,9 +20,8 @@ from ._definition import Definition
 from ._host import Host
 from .app import app_of
 from .errors import ConfigurationError
-from .options import RunnerOptions, checked_orchestrator, description, offer, registrations
-from .registration.byoc import ByocRegistration
-from .registration.live_runner import LiveRunnerRegistration
+from .options import RunnerOptions, checked_orchestrator
+from .registration.ways import Registration, registrations
 
 __all__ = ["RunningServer", "running", "serve"]
 
@@ -41,17 +39,14 @@ class RunningServer:
 
     def __init__(self, host: Host, url: str) -> None:
         self._host = host
-        self._registrations: list[LiveRunnerRegistration | ByocRegistration] = []
+        self._registrations: list[Registration] = []
         self.url = url
         self.app_name: str = host.name
 
     @property
     def runner_id(self) -> str | None:
         """The id that the orchestrator gave; None while it doesn't know this runner, and for BYOC."""
-        for registration in self._registrations:
-            if isinstance(registration, LiveRunnerRegistration):
-                return registration.runner_id
-        return None
+        return next((one.runner_id for one in self._registrations if one.runner_id), None)
 
     def health(self) -> dict[str, Any]:
         """What ``GET /health`` answers."""
@@ -111,7 +106,7 @@ async def running(
     listener = _listen(options.get("host", "127.0.0.1"), options.get("port", 0))
     try:
         url = _url_of(listener)
-        begin = _registrations(host, url, where, options) if where else []
+        begin = registrations(host, url, where, options)
     except BaseException:
         listener.close()
         raise
@@ -146,21 +141,7 @@ async def running(
         listener.close()
 
 
-def _registrations(
-    host: Host, url: str, where: tuple[str, str], options: RunnerOptions
-) -> list[Callable[[], LiveRunnerRegistration | ByocRegistration]]:
-    """What begins the registrations that the options ask for, which are checked here."""
-    begin: dict[str, Callable[[], LiveRunnerRegistration | ByocRegistration]] = {}
-    for way in registrations(options):
-        if way == "live-runner":
-            begin[way] = partial(LiveRunnerRegistration, host, *where, description(host, url, options))
-        else:
-            host.byoc = True
-            begin[way] = partial(ByocRegistration, host, *where, offer(host, url, options))
-    return [begin[way] for way in ("live-runner", "byoc") if way in begin]
-
-
-async def _stop(host: Host, registrations: list[LiveRunnerRegistration | ByocRegistration]) -> None:
+async def _stop(host: Host, registrations: list[Registration]) -> None:
     # Streams first: once the runner is unregistered their channels are gone, with what is in them.
     await host.stop()
     await asyncio.gather(*(registration.aclose() for registration in registrations))

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from livepeer.runner import LivePipeline, Pipeline
 from livepeer.runner import serve as serve_pipeline
-from livepeer.runner.options import Registration
+from livepeer.runner.options import Way
 from livepeer.trickle.errors import ConfigurationError
 
 __all__ = ["serve"]
@@ -38,7 +38,7 @@ def serve(
         capacity=capacity,
         orch_url=orch_url,
         secret=secret,
-        register=cast(list[Registration], register),
+        register=cast(list[Way], register),
     )
 
 

@@ -43,6 +43,10 @@ class ByocRegistration:
         self._changed = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"BYOC registration of {host.name}")
 
+    @property
+    def runner_id(self) -> None:
+        """There is none: a capability is known by its name."""
+
     async def registered(self) -> str:
         """Wait until the orchestrator has this capability, and return its name.
 
