@@ -57,8 +57,8 @@ class _Shares:
 
     Tests that only wait are one share for each network; they begin at once, and cost nothing. Live media are
     paced by the clock, and too many such tests at once disturb each other: they are one share for each
-    network, too. Of the others, each file is one. The first worker tells the scheduler, in a file, whose share
-    each test is.
+    network, too. Of the others, each file is one. The first worker tells the scheduler, in a file, whose
+    share each test is.
     """
 
     def __init__(self, config: pytest.Config) -> None:
