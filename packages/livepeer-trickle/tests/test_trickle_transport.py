@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from livepeer.trickle import (
+    ChannelNotFound,
     ConfigurationError,
     TLSPolicy,
     Transport,
@@ -123,6 +124,24 @@ async def test_a_changed_certificate_ends_a_channel(certificate: Certificate) ->
         with pytest.raises(TrickleConnectionError, match="certificate changed") as caught:
             await TricklePublisher(url, transport=transport).write(b"x")
         assert not caught.value.retryable
+
+
+async def test_a_channel_does_not_survive_its_server(certificate: Certificate) -> None:
+    """Who comes second finds the certificate accepted; that is no reason to take a 404 for an orderly end."""
+    async with Transport() as transport:
+        async with TrickleServer.serve(ssl_context=context(certificate("a"))) as server:
+            url, port = server.channel_url("c"), int(server.url.split(":")[2].split("/")[0])
+            writers = [TricklePublisher(url, transport=transport) for _ in range(3)]
+            for writer in writers:
+                await writer.write(b"x")
+        async with TrickleServer.serve(port=port, ssl_context=context(certificate("b")), autocreate=False):
+            for writer in writers:
+                with pytest.raises(TrickleConnectionError, match="certificate changed"):
+                    await writer.write(b"y")
+            with pytest.raises(ChannelNotFound):
+                await TricklePublisher(url, transport=transport).write(b"x")
+            with pytest.raises(TrickleConnectionError, match="certificate changed"):
+                await writers[0].write(b"z")  # over the idle connection of the one before
 
 
 async def test_no_cookies_no_netrc_no_redirects(
