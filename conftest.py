@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 RELEASES = "releases of github.com/livepeer/go-livepeer"
 LIVE = re.compile("live|lv2v")  # in the names of files in tests/conformance
@@ -47,6 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_NoSkips())
     if hasattr(config, "workerinput") or config.getoption("dist", "no") != "no":
         config.pluginmanager.register(_Shares(config))
+    # A busy machine is no fault. Each run has the same examples; scripts/fuzz_parsers.py looks for others.
+    patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("tests", derandomize=True, max_examples=60, **patient)
+    settings.load_profile("tests")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job ignores Ctrl-C, and so would the processes that the tests interrupt.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -57,7 +62,7 @@ class _Shares:
 
     Tests that only wait are one share for each network; they begin at once, and cost nothing. Live media are
     paced by the clock, and too many such tests at once disturb each other: they are one share for each
-    network, too. Of the others, each file is one. The first worker tells the scheduler, in a file, whose
+    network, too. Of the others, each file is one. The first worker tells the scheduler, in a file, in whose
     share each test is.
     """
 

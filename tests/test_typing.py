@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("mypy", reason="mypy comes with the development tools")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_design_sample_type_checks() -> None:
     sample = Path(__file__).parent / "typing" / "sample.py"
     done = subprocess.run(
