@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from livepeer.runner import LivePipeline, Pipeline, RunningServer, running
-from livepeer.runner.options import Registration, RunnerOptions
+from livepeer.runner.options import RunnerOptions, Way
 from livepeer.trickle import TLSPolicy
 from livepeer.trickle.media import VideoFrame
 
@@ -63,7 +63,7 @@ class Talking(LivePipeline):
         self.emit_event({"type": "params", **params})
 
 
-KINDS: dict[str, tuple[type[Pipeline] | type[LivePipeline], Registration]] = {
+KINDS: dict[str, tuple[type[Pipeline] | type[LivePipeline], Way]] = {
     "waiting": (Waiting, "live-runner"),
     "ticking": (Ticking, "live-runner"),
     "talking": (Talking, "live-runner"),
