@@ -66,6 +66,7 @@ async def test_a_refusal_reaches_the_client_with_its_text(ai_network: Network, h
                 '422: {"detail":[{"loc":["strength"],"msg":"Input should be a valid number',
             ),
             ({"refuse": 400}, "400: not for you"),
+            ({"refuse": 401}, "401: not for you"),
             ({"refuse": 403}, "500: 403 not for you"),
             ({"refuse": 429}, "500: 429 not for you"),
         ]

@@ -48,6 +48,8 @@ RETURNED = "live-video-to-video container returned"
         (503, "insufficient capacity", CapacityError, {"retryable": True}),
         (500, "no container image found for live pipeline x", CapabilityNotFound, {"retryable": False}),
         (500, f"{RETURNED} 400: why", CapabilityError, {"status": 400, "body": b"why"}),
+        (500, f"{RETURNED} 500: 503 All 2 places of x are taken.", CapacityError, {"retryable": True}),
+        (500, f"{RETURNED} 500: 409 why", CapabilityError, {"status": 409, "body": b"why"}),
         (500, f"{RETURNED} 401: ", CapabilityError, {"status": 401, "body": b""}),
         (500, f'{RETURNED} 422: {{"detail":[]}}', CapabilityError, {"status": 422}),
         (500, "json: cannot unmarshal string into Go struct field HTTPError.detail", CapabilityError, {}),
@@ -70,7 +72,7 @@ def test_why_a_job_is_refused(
     assert type(found) is error
     assert (found.orchestrator, found.request_id) == ("https://orch:8935", "r")
     assert {name: getattr(found, name) for name in fields} == fields
-    may_be_tried_elsewhere = "refused" in text or "no container" in text or status == 503
+    may_be_tried_elsewhere = "refused" in text or "no container" in text or error is CapacityError
     assert not_begun(found) == may_be_tried_elsewhere
 
 

@@ -26,6 +26,7 @@ __all__ = ["PIPELINE", "dropped", "job_refused", "unknown_model"]
 PIPELINE = "live-video-to-video"
 
 _RETURNED = re.compile(r"container returned (\d{3}): ?(.*)", re.DOTALL)
+_OWN_STATUS = re.compile(r"([45]\d\d) (.+)", re.DOTALL)
 _UNREADABLE = ("json: cannot unmarshal", "invalid character", "unexpected end of JSON input")
 _TOKEN = frozenset({"missing auth token", "invalid auth token"})
 
@@ -103,12 +104,21 @@ def _at_the_container(
     if text.startswith("no container image found"):
         return unknown_model(model, models, details)
     if returned := _RETURNED.search(text):
-        status = int(returned[1])
+        status, said = int(returned[1]), returned[2]
+        # livepeer-runner says so what it would answer elsewhere, because here only a 500 comes through.
+        if status == 500 and (own := _OWN_STATUS.match(said)):
+            status, said = int(own[1]), own[2]
+        if status == 503:
+            return CapacityError(
+                f"The container of {model!r} has no place ({said}).",
+                hint="Try again when a session has ended, or at another orchestrator.",
+                **details,
+            )
         return CapabilityError(
-            f"The container of {model!r} answered {status}: {returned[2] or 'without a text'}.",
+            f"The container of {model!r} answered {status}: {said or 'without a text'}.",
             hint=HINTS.get(status) if status == 422 else None,
             status=status,
-            body=returned[2].encode(),
+            body=said.encode(),
             content_type="application/json" if status == 422 else "text/plain",
             **details,
         )
