@@ -57,6 +57,7 @@ def test_a_registration_and_its_end() -> None:
         "currency": "wei",
     }
     assert "secret" not in repr(ask)
+    assert clock.machine.unregistration()  # it may have arrived
     assert clock.machine.answered(ask, 200, b"ok", now=clock.now, busy=False).delay == 11
     last = clock.machine.unregistration()
     assert last

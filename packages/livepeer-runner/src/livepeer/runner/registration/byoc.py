@@ -83,10 +83,12 @@ class ByocRegistration:
             self._changed.set()
             return
         while True:
-            ask = self._machine.ask(time.monotonic())
+            ask, before = self._machine.ask(time.monotonic()), self._machine.registered
             look = await self._asked(ask)
             if look.warning:
                 _logger.error("%s", look.warning)
+            elif before and not self._machine.registered:
+                _logger.info("%s forgot %s, which registers again", ask.url, self._host.name)
             self._host.refused("byoc", self._machine.refusal)
             self._changed.set()
             await asyncio.sleep(look.delay)

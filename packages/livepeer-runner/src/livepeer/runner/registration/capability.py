@@ -119,6 +119,7 @@ class Capability:
         self._wanted = True  # whether a registration is due, as soon as the pace allows it
         self._sent_at = float("-inf")  # when the last registration was sent
         self._known = False  # whether the orchestrator may know this capability from us
+        self._asking = False  # whether a registration waits for its answer
         self._empty_at: float | None = None  # when the first of the empty looks was
         self._broke_off = False  # whether the orchestrator has been down since the last good look
         self._failures = 0
@@ -128,14 +129,14 @@ class Capability:
         # Whether it is up again is found by looking, which costs the orchestrator nothing.
         if self._wanted and self._failures == 0 and now >= self._sent_at + _PACE:
             body = json.dumps(self.offer.body()).encode()
-            self._sent_at = now
+            self._sent_at, self._asking = now, True
             return self._post("register", body)
         headers = {"Livepeer-Eth-Address": _NOBODY, "Livepeer-Capability": self.offer.name}
         return Ask("look", "GET", f"{self.orchestrator}/process/token", headers)
 
     def unregistration(self) -> Ask | None:
         """What to post at the end; None when there is nothing to undo."""
-        if not self._known:
+        if not (self._known or self._asking):
             return None
         return self._post("unregister", self.offer.name.encode())
 
@@ -160,6 +161,7 @@ class Capability:
             return self.failed(ask)
         self._failures = 0
         if ask.kind == "register":
+            self._asking = False
             return self._taken() if status < 300 else self._refused(status, body)
         self._look(status, body, now=now, busy=busy)
         if not self._wanted:
@@ -174,7 +176,7 @@ class Capability:
             sent: Whether it may have arrived, so that a registration counts for the pace.
         """
         if ask.kind == "register":
-            self._known = self._known or sent
+            self._known, self._asking = self._known or sent, False
             if not sent:
                 self._sent_at = float("-inf")
         self._failures += 1
