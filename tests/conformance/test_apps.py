@@ -515,7 +515,7 @@ async def test_each_write_is_flushed(serve: Opener, content_type: str) -> None:
         return answer
 
     app = await serve(handler)
-    async with asyncio.timeout(10), app.request("POST", "x", data=b"body") as answer:
+    async with asyncio.timeout(30), app.request("POST", "x", data=b"body") as answer:
         assert answer.headers["Content-Type"] == content_type
         was_read.release()
         for event in events:

@@ -240,7 +240,7 @@ async def test_events_come_one_at_a_time_and_an_early_exit_reaches_the_worker(
         assert (await anext(stream)).data == "first"
         go_on.set()
         assert (await anext(stream)).data == "more"
-    await asyncio.wait_for(left.wait(), 10)
+    await asyncio.wait_for(left.wait(), 30)
 
 
 async def test_a_stream_is_over_at_done_though_the_worker_goes_on(gw: Gateway, worker: Worker) -> None:
@@ -256,7 +256,7 @@ async def test_a_stream_is_over_at_done_though_the_worker_goes_on(gw: Gateway, w
     worker.routes.add_post("/{any}", sse(goes_on))
     name = await worker.register_byoc()
     assert await gw.run_async(name) == [StreamEvent("a")]
-    await asyncio.wait_for(left.wait(), 10)
+    await asyncio.wait_for(left.wait(), 30)
 
 
 async def test_an_end_without_done_is_none(gw: Gateway, worker: Worker) -> None:
@@ -457,7 +457,7 @@ async def test_a_time_limit_reaches_the_worker(gw: Gateway, worker: Worker) -> N
     name = await worker.register_byoc()
     with pytest.raises(DeadlineExceeded):
         await gw.run_async(name, timeout=0.3)
-    await asyncio.wait_for(left.wait(), 10)
+    await asyncio.wait_for(left.wait(), 30)
 
 
 async def test_a_call_that_finds_every_place_taken_is_the_workers_to_refuse(

@@ -179,7 +179,7 @@ class TestLines:
         byoc.answer = events(script)
         async with opened(byoc) as reader:
             assert await reader.flooded() == b"data: before\n"
-            await asyncio.wait_for(byoc.gone.wait(), 10)  # and the worker is left
+            await asyncio.wait_for(byoc.gone.wait(), 30)  # and the worker is left
 
     async def test_a_caller_who_leaves_is_noticed_at_once(self, byoc: ByocWorker) -> None:
         never = asyncio.Event()
@@ -192,7 +192,7 @@ class TestLines:
         async with opened(byoc) as reader:
             await reader.until(lambda data: data == b"data: 1\n\n")
             assert await byoc.free() == 2
-        await asyncio.wait_for(byoc.gone.wait(), 10)
+        await asyncio.wait_for(byoc.gone.wait(), 30)
         assert await byoc.known()
 
 
@@ -253,7 +253,7 @@ class TestEnd:
         async with opened(byoc, timeout=60) as reader:
             await reader.flooded()
             assert await byoc.free() == 2
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await byoc.free() != 3:
                 await asyncio.sleep(0.02)
 
@@ -270,7 +270,7 @@ class TestEnd:
         byoc.answer = events(script)
         async with opened(byoc, timeout=1) as reader:
             assert await reader.end() == b"data: 1\n\n"
-        await asyncio.wait_for(byoc.gone.wait(), 10)
+        await asyncio.wait_for(byoc.gone.wait(), 30)
 
     async def test_the_events_have_a_timeout_of_their_own(self, byoc: ByocWorker) -> None:
         stream = events(pieces(b"data: 1\n\n", b"data: [DONE]\n\n"))

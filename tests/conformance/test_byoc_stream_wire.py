@@ -325,7 +325,7 @@ class TestRefusedStarts:
         await until(lambda: streams.byoc.asked)
         assert await streams.open_channels(stream_id) == ALL
         starting.cancel()
-        await asyncio.wait_for(streams.byoc.gone.wait(), 10)
+        await asyncio.wait_for(streams.byoc.gone.wait(), 30)
 
         async def over() -> bool:
             return not await streams.open_channels(stream_id)

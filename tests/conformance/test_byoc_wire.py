@@ -201,7 +201,7 @@ class TestCapacity:
         calling = asyncio.create_task(byoc.call())
         await until(lambda: byoc.asked)
         calling.cancel()
-        await asyncio.wait_for(byoc.gone.wait(), 10)  # the worker notices at once
+        await asyncio.wait_for(byoc.gone.wait(), 30)  # the worker notices at once
         assert await byoc.free() == 2
         assert await byoc.known()
 
@@ -607,7 +607,7 @@ class TestForgetting:
         reply = await byoc.call(timeout=1)
         url = f"{await byoc.worker.start()}/run"
         assert (reply.status, reply.text) == (500, f'{NOT_ABLE}Post "{url}": context canceled\n')
-        await asyncio.wait_for(byoc.gone.wait(), 10)
+        await asyncio.wait_for(byoc.gone.wait(), 30)
         assert await byoc.known()
         assert await byoc.free() == 2  # that call's unit is lost until the worker registers again
 

@@ -215,7 +215,7 @@ async def test_requests_and_sockets(gateway: Gateway, worker: Worker) -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        await asyncio.wait_for(left["request"].wait(), 10)
+        await asyncio.wait_for(left["request"].wait(), 30)
 
         async with session.websocket("/ws") as ws:
             await ws.send_bytes(b"abc" * 10_000)
@@ -231,7 +231,7 @@ async def test_requests_and_sockets(gateway: Gateway, worker: Worker) -> None:
         talking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await talking
-        await asyncio.wait_for(left["socket"].wait(), 10)
+        await asyncio.wait_for(left["socket"].wait(), 30)
 
         with pytest.raises(CapabilityError, match="instead of opening a WebSocket"):
             async with session.websocket("/fail"):

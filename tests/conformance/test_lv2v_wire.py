@@ -279,7 +279,7 @@ async def test_a_client_that_gives_up_leaves_a_job(client: Client, container: Co
     async def start(_request: web.Request) -> web.Response:
         asked.set()
         try:
-            await asyncio.wait_for(go.wait(), 10)
+            await asyncio.wait_for(go.wait(), 30)
             outcome.append("went on")
         except asyncio.CancelledError:
             outcome.append("cancelled")
@@ -288,7 +288,7 @@ async def test_a_client_that_gives_up_leaves_a_job(client: Client, container: Co
 
     container.start = start
     asking = asyncio.create_task(client.start())
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 30)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     await asyncio.sleep(0.3)  # were it cancelled, it would be by now
@@ -315,7 +315,7 @@ async def test_an_input_that_ends_meanwhile_ends_the_start(client: Client, conta
     assert (await client.request("DELETE", told["subscribe_url"]))[0] == 200
     status, text = await asking
     assert (status, text) == (500, f'Post "{url_of(client, "noop")}": context canceled')
-    await asyncio.wait_for(left.wait(), 10)
+    await asyncio.wait_for(left.wait(), 30)
 
 
 def url_of(client: Client, model_id: str) -> str:

@@ -520,7 +520,7 @@ async def test_an_orchestrator_that_dies(fresh_network: Network) -> None:
         writer = publisher.segment()
         await writer.write(b"part")
         await asyncio.to_thread(fresh_network.stop)
-        async with asyncio.timeout(4):  # two of them for the machine
+        async with asyncio.timeout(8):  # six of them for the machine
             await asyncio.wait({reading.task})
             error = reading.task.exception()
             # An orderly end says that the channel is over; a cut only that the server is gone.

@@ -100,7 +100,7 @@ async def test_cancelled_at_each_await(
     while True:
         gateway = Gateway(orch_url=orch.url)
         task = asyncio.create_task(_awaited(_cancelled_at(number, late, work(gateway))))
-        cancelled = await asyncio.wait_for(task, 10)
+        cancelled = await asyncio.wait_for(task, 30)
         await orch.wait_async(lambda: not orch.sessions, f"the session of {number} is stopped")
         await orch.wait_async(
             lambda: not any(app.calls for app in orch.apps.values()), f"the worker of {number} notices"

@@ -200,7 +200,7 @@ def test_nothing_outlives_a_killed_caller(gone: Gone, how: str) -> None:
             caller.kill()
         caller.wait()
         try:
-            assert until(lambda: gone(int(orchestrator)) and gone(int(samples)), 2)
+            assert until(lambda: gone(int(orchestrator)) and gone(int(samples)), 20)
             assert refuses(url)
         finally:
             if how == "fork":

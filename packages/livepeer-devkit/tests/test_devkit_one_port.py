@@ -46,7 +46,7 @@ async def connect(
 
 
 async def http_status(reader: asyncio.StreamReader) -> int:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     return int(head.split(b" ")[1])
 
 
@@ -62,7 +62,7 @@ async def test_a_client_that_offers_both_is_given_http_1(orchestrator: Orchestra
 async def test_http_2_begins_with_settings(orchestrator: Orchestrator) -> None:
     async with connect(orchestrator, "h2") as (reader, writer):
         writer.write(PREFACE)
-        frame = await asyncio.wait_for(reader.readexactly(9), 10)
+        frame = await asyncio.wait_for(reader.readexactly(9), 30)
         assert frame[3] == SETTINGS
 
 
@@ -73,7 +73,7 @@ async def test_without_tls_the_first_bytes_tell(plain: Orchestrator) -> None:
             writer.write(bytes([byte]))
             await asyncio.sleep(0)
         writer.write(PREFACE[20:])
-        frame = await asyncio.wait_for(reader.readexactly(9), 10)
+        frame = await asyncio.wait_for(reader.readexactly(9), 30)
         assert frame[3] == SETTINGS
     for method in ("GET", "POST", "PROPFIND"):
         async with connect(plain) as (reader, writer):
@@ -92,12 +92,12 @@ async def test_connections_that_say_nothing_end_with_the_orchestrator() -> None:
             assert await http_status(http) == 200
             rpc, writer = await stack.enter_async_context(connect(plain))
             writer.write(PREFACE)
-            await asyncio.wait_for(rpc.readexactly(9), 10)
+            await asyncio.wait_for(rpc.readexactly(9), 30)
             async with connect(plain):
                 pass  # and one that leaves first
         for reader in (silent, http, rpc):
             with contextlib.suppress(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 10)
+                await asyncio.wait_for(reader.read(), 30)
 
 
 async def test_long_messages_pass(plain: Orchestrator) -> None:

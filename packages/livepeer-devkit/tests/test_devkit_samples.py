@@ -24,7 +24,7 @@ def test_every_sample_is_there(gateway: Gateway) -> None:
 
 def test_waiting_for_any_of_them(livepeer_network: LocalNetwork) -> None:
     for name in NAMES:
-        livepeer_network.wait_for(name, 5)
+        livepeer_network.wait_for(name, 30)
 
 
 def test_text_and_bytes(gateway: Gateway) -> None:

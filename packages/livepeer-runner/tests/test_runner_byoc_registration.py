@@ -127,7 +127,7 @@ async def test_it_is_not_forgotten_while_a_request_is_in_flight(
         await server.registered()
         gated.go.clear()
         calling = asyncio.create_task(http.post(server.url + "/run"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not server.health()["in_use"]:
                 await asyncio.sleep(0.01)
         orchestrator.capabilities.clear()  # as when every place of it is taken
@@ -170,7 +170,7 @@ async def test_a_wrong_secret_is_a_typed_error_and_in_health(
         assert server.health()["status"] == "ERROR"
         assert "wrong-one" not in caplog.text
         orchestrator.secret = "wrong-one"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while server.health()["status"] != "IDLE":
                 await asyncio.sleep(0.01)
         await server.registered()

@@ -128,7 +128,7 @@ async def test_video_goes_through_and_changes_midway(
             await control.close(delete=False)
             await media_in.close()
             assert [frame async for frame in frames] == []
-        assert await asyncio.wait_for(events, 10) == [{"started": True}, {"on": False}, {"stopped": True}]
+        assert await asyncio.wait_for(events, 30) == [{"started": True}, {"on": False}, {"stopped": True}]
         await until(lambda: not server.health()["in_use"])
         await until(lambda: stream.alive() <= {"-control"} if kind is LV2V else not stream.alive())
 
@@ -184,7 +184,7 @@ async def test_streams_end_when_the_runner_stops(
         stream = kind(orchestrator, server, http)
         assert await stream.start({}) == 200
         events = asyncio.create_task(told(stream))
-    assert (await asyncio.wait_for(events, 10))[-1] == {"type": "ended", "reason": "shutdown"}
+    assert (await asyncio.wait_for(events, 30))[-1] == {"type": "ended", "reason": "shutdown"}
     assert "" not in stream.alive()
     await until(lambda: not [one.name for one in threading.enumerate() if "livepeer-runner" in one.name])
 

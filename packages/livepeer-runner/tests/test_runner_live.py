@@ -43,7 +43,7 @@ class Session:
             assert response.status in (204, 404)
 
     async def until_free(self) -> None:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while self.server.health()["in_use"]:
                 await asyncio.sleep(0.01)
 

@@ -102,7 +102,7 @@ async def test_a_signal_unregisters_and_lets_calls_finish(
         process.send_signal(number)
         async with await call as response:
             assert await response.text() == "wols"
-        out, errors = await asyncio.wait_for(process.communicate(), 10)
+        out, errors = await asyncio.wait_for(process.communicate(), 30)
         assert (process.returncode, out, errors) == (0, b"bye\n", b"")
         assert len(orchestrator.unregistered) == 2
 
@@ -117,7 +117,7 @@ async def test_code_that_never_returns_does_not_keep_the_process(
         assert process.stdout
         assert await process.stdout.readline() == b"running\n"
         process.terminate()
-        await asyncio.wait_for(process.communicate(), 10)
+        await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 0
         await asyncio.wait({call})
         if not call.exception():

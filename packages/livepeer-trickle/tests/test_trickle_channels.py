@@ -376,7 +376,7 @@ async def test_json_lines_for_a_channel_that_is_over(until: Until) -> None:
                 await asyncio.sleep(0.001)
 
         with pytest.raises((ChannelClosed, ChannelNotFound)):
-            await asyncio.wait_for(write(), 10)
+            await asyncio.wait_for(write(), 30)
         await writer.close()
 
 

@@ -140,7 +140,9 @@ async def test_a_reader_that_does_not_read_holds_the_sender_up(
         assert await segment.read() == data
 
 
-async def test_many_small_writes_travel_together(server: TrickleServer, transport: Transport) -> None:
+async def test_many_small_writes_travel_together(
+    server: TrickleServer, transport: Transport, until: Any
+) -> None:
     server.create("c")
     async with (
         TricklePublisher(server.channel_url("c"), transport=transport) as publisher,
@@ -148,8 +150,9 @@ async def test_many_small_writes_travel_together(server: TrickleServer, transpor
     ):
         for number in range(100):
             await segment.write(b"%03d" % number)
-        await asyncio.sleep(0.05)
-        written = server._channels["c"].segment(0)
+        channel = server._channels["c"]
+        await until(lambda: (begun := channel.segment(0)) and sum(map(len, begun.chunks)) == 300)
+        written = channel.segment(0)
         assert written is not None
         assert b"".join(written.chunks) == b"".join(b"%03d" % number for number in range(100))
         assert len(written.chunks) < 5

@@ -204,9 +204,9 @@ async def test_sound_that_falls_silent_holds_no_picture_up(url: str, encoded: En
         waited: list[float] = []
         loop = asyncio.get_running_loop()
         for segment in rest:
+            last = max(p.timestamp for p in demux(segment) if p.kind == "video")
             began = loop.time()
             await sender.send(segment)
-            last = max(p.timestamp for p in demux(segment) if p.kind == "video")
             while (await anext(frames)).timestamp < last:
                 pass
             waited.append(loop.time() - began)

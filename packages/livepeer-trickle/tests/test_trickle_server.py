@@ -107,7 +107,15 @@ async def test_create_takes_the_mime_type(server: TrickleServer, transport: Tran
     assert (await ask(transport, "GET", f"{url}/0"))[1]["Content-Type"] == "x/y"
 
 
-async def test_the_end_reaches_who_waits_and_who_reads(server: TrickleServer, transport: Transport) -> None:
+def waited_for(server: TrickleServer, seq: int) -> bool:
+    """Whether a GET waits for this segment of channel "c"."""
+    segment = server._channels["c"].segment(seq)
+    return segment is not None and bool(segment._watchers)
+
+
+async def test_the_end_reaches_who_waits_and_who_reads(
+    server: TrickleServer, transport: Transport, until: Any
+) -> None:
     server.create("c")
     url = server.channel_url("c")
     begun = asyncio.Event()
@@ -122,7 +130,7 @@ async def test_the_end_reaches_who_waits_and_who_reads(server: TrickleServer, tr
     reading = await transport.request("GET", f"{url}/0")
     waiting = asyncio.create_task(ask(transport, "GET", f"{url}/1"))
     assert await reading.content.readany() == b"half"
-    await asyncio.sleep(0.02)  # for the GET to be there
+    await until(lambda: waited_for(server, 1))
     assert (await ask(transport, "DELETE", url))[0] == 200
     assert await reading.read() == b""  # a normal end
     status, headers, body = await waiting
@@ -165,11 +173,11 @@ async def test_reset_closes_what_a_broken_writer_left_open(
     assert await rest == b""
 
 
-async def test_closing_one_segment(server: TrickleServer, transport: Transport) -> None:
+async def test_closing_one_segment(server: TrickleServer, transport: Transport, until: Any) -> None:
     server.create("c")
     url = server.channel_url("c")
     waiting = asyncio.create_task(ask(transport, "GET", f"{url}/0"))
-    await asyncio.sleep(0.02)  # for the GET to make its slot
+    await until(lambda: waited_for(server, 0))
     assert (await ask(transport, "DELETE", f"{url}/0"))[0] == 200
     status, headers, body = await waiting
     assert (status, body) == (200, b"")
