@@ -74,6 +74,12 @@ async def test_one_list_of_live_runners_and_byoc(
     assert (name, None, "byoc") not in await listed(gw)
 
 
+async def test_an_orchestrator_without_tls_says_what_it_has_too(plain_network: Network) -> None:
+    async with Worker(plain_network) as worker, Gateway(orch_url=plain_network.url) as gw:
+        name = await worker.register_byoc()
+        assert set(await listed(gw)) == {(name, None, "byoc")}
+
+
 async def test_a_price_of_byoc_that_nobody_asks_for(gw: Gateway, counting: Worker) -> None:
     """Offchain an orchestrator lists what its workers ask for, and asks for nothing."""
     name = await counting.register_byoc(price_per_unit=7)

@@ -41,14 +41,13 @@ class Names:
         kept = self._kept.get(url)
         if kept is not None and time.monotonic() - kept[0] < _FRESH:
             return kept[1]
-        names: frozenset[str] | None = None
-        if url.startswith("https://"):  # over plain http there is no gRPC
-            from ._grpc.orchestrator import get_orchestrator
+        from ._grpc.orchestrator import get_orchestrator
 
-            try:
-                async with limit, asyncio.timeout(_PATIENCE):
-                    names = frozenset(byoc_names(await get_orchestrator(url, self._pool)))
-            except (LivepeerError, TimeoutError) as error:
-                _logger.debug("the BYOC capabilities of %s are not known: %s", redact(url), error)
+        names: frozenset[str] | None = None
+        try:
+            async with limit, asyncio.timeout(_PATIENCE):
+                names = frozenset(byoc_names(await get_orchestrator(url, self._pool)))
+        except (LivepeerError, TimeoutError) as error:
+            _logger.debug("the BYOC capabilities of %s are not known: %s", redact(url), error)
         self._kept[url] = (time.monotonic(), names)
         return names

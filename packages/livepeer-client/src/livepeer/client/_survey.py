@@ -82,8 +82,6 @@ async def _offers(
 
 async def _info(url: str, pool: Pool, limit: asyncio.Semaphore) -> OrchestratorInfo | Rejection:
     """The answer of an orchestrator's gRPC, or why there is none."""
-    if url.startswith("http://"):
-        return _unanswered(url, "it speaks plain http, over which there is no gRPC", retryable=False)
     from ._grpc.orchestrator import get_orchestrator
 
     try:
