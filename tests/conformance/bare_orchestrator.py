@@ -107,5 +107,6 @@ class BareOrchestrator:
             "live": {"manifest_id": "s"} | {f"{name}_url": url for name, url in channels.items()},
             "stop": {},
             "unregister": {},
+            "token": {},
         }
         return always(200, usual[kind]) if kind in usual else always(HOLD)

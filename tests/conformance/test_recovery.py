@@ -8,9 +8,11 @@
 | registration and heartbeat in turns | forgets the runner with each heartbeat | up to 5 s apart |
 | `o2r` | answers 404 | after 1, 2, 4, 8, 10 s; each time a heartbeat comes at once |
 | `o2r` | answers 500, or hangs up | the same, six requests within 1.2 s each time (with the sixteen that a reader begins with) |
+| BYOC registration | answers 400 or 500, or hangs up | once; the next try comes after 20 s at least |
+| whether a BYOC capability is known | answers 500, or hangs up | as heartbeats; registrations wait for an answer |
 | a session's channels | answers 500, or hangs up | once for each start |
 | a session's end | answers 500, or hangs up | once more with each answer to a heartbeat that names the session |
-| discovery, by fifty calls at once | answers 500, or hangs up | once for all of them |
+| discovery and BYOC offers, by fifty calls at once | answers 500, or hangs up | once for all of them, and once more |
 | a client's session: events | answers 500, or hangs up | six requests within 1.2 s (and those sixteen); then its worker is asked |
 | a client's session: worker | hangs up | three times; then the session is over |
 | a client's session: its end | answers 500, or hangs up | three times |
@@ -105,6 +107,23 @@ async def messages_fail(status: int, tries: int) -> None:
     assert len(pauses) <= 4
 
 
+async def byoc_registration_fails(status: int) -> None:
+    """Each registration counts the running jobs anew there, and many at once have crashed orchestrators."""
+    async with BareOrchestrator(register=always(status)) as server, runner(server, register="byoc"):
+        pass
+    assert server.count("register") == 1  # the next one comes after 20 s
+    assert server.count("token") <= 2
+
+
+async def byoc_orchestrator_is_down(status: int) -> None:
+    answers = {"register": always(status), "token": always(status)}
+    async with BareOrchestrator(**answers) as server, runner(server, register="byoc"):
+        await until(lambda: server.count("token") > 2, 30)
+    assert server.count("register") == 1
+    # aiohttp repeats a GET at once, once; and the first pause comes before the first look.
+    backed_off([gap * 0.5 for gap in server.gaps("token") if gap > 0.1])
+
+
 async def callbacks_fail(status: int) -> None:
     """A start fails with its first callback; a session that can't be stopped is tried again, with time."""
     answers = {"channels": always(status), "stop": always(status), "events": always(404)}
@@ -134,6 +153,16 @@ async def discovery_fails(status: int) -> None:
         assert server.count("discovery") <= 2
 
 
+async def offers_fail(status: int) -> None:
+    """It lists runners, and can't be asked for what else it has."""
+    async with BareOrchestrator(token=always(status)) as server, Gateway(orch_url=server.url) as gateway:
+        calls = [gateway.run_async("something-else") for _ in range(50)]
+        failures = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(failure) for failure in failures} == {NoOrchestratorError}
+        assert server.count("discovery") <= 4
+        assert server.count("token") <= 4
+
+
 async def session_fails(status: int) -> None:
     """Everything of a session that had begun."""
     async with BareOrchestrator() as server, Gateway(orch_url=server.url) as gateway:
@@ -157,7 +186,10 @@ async def session_fails(status: int) -> None:
 async def test_nobody_is_hammered() -> None:
     cases = [
         *(case(status) for status in BAD for case in (registration_fails, heartbeats_fail)),
-        *(case(status) for status in BAD for case in (callbacks_fail, discovery_fails, session_fails)),
+        *(case(status) for status in BAD for case in (byoc_registration_fails, byoc_orchestrator_is_down)),
+        *(case(status) for status in BAD for case in (callbacks_fail, session_fails)),
+        *(case(status) for status in BAD for case in (discovery_fails, offers_fail)),
+        byoc_registration_fails(400),
         *(registration_is_refused(status) for status in (400, 401, 403, 404)),
         chosen_id_is_taken(),
         every_heartbeat_forgets(),
