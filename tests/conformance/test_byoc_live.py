@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from live_harness import (
     through,
     used,
 )
+from live_pipelines import Passing, Remote
 
 from livepeer.client import (
     CapabilityError,
@@ -35,6 +37,7 @@ from livepeer.client import (
     SessionStalled,
 )
 from livepeer.client.live import lifecycle
+from livepeer.runner import LivePipeline, running
 
 
 @pytest.fixture
@@ -180,6 +183,55 @@ async def test_our_own_worker(gateway: Gateway, network: Network) -> None:
             with pytest.raises(SessionStalled, match="worker has sent nothing") as stalled:
                 await used(session, after=10, then=process.kill)
         assert (stalled.value.silent, stalled.value.reason) == ("worker", "stalled")
+
+
+@contextlib.asynccontextmanager
+async def serving(network: Network, pipeline: LivePipeline) -> AsyncIterator[str]:
+    """A runner of this SDK as a BYOC worker: its name."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    options: Any = {"orch_url": network.url, "secret": network.secret, "tls": "insecure", "register": "byoc"}
+    async with running(pipeline, name=name, **options) as server:
+        await server.registered()
+        yield name
+
+
+async def test_a_worker_without_media(gateway: Gateway, network: Network) -> None:
+    async with serving(network, Remote()) as name, gateway.live(name, params={"a": 1}) as session:
+        assert await anext(session.events) == {"type": "begun", "a": 1}
+        await session.update({"b": 2})
+        assert await anext(session.data) == {"b": 2}
+        await session.control.write({"c": 3})
+        assert await anext(session.data) == {"c": 3}
+        with pytest.raises(ConfigurationError, match="takes no media"):
+            session.publish()
+        with pytest.raises(ConfigurationError, match="sends no media"):
+            session.subscribe()
+
+
+async def test_a_worker_whose_places_are_taken(gateway: Gateway, network: Network) -> None:
+    """It counts them itself: orchestrators don't."""
+    async with serving(network, Passing()) as name:
+        async with gateway.live(name) as one, gateway.live(name):
+            with pytest.raises(CapacityError, match=name):
+                await gateway.live(name)
+            with pytest.raises(CapabilityError) as refused:
+                await one.update({"refuse": 451})
+            assert refused.value.status == 451
+            assert one.status == "live"
+        await until_taken(gateway, name)
+
+
+async def until_taken(gateway: Gateway, name: str) -> None:
+    """A place is free again."""
+
+    async def free() -> bool:
+        try:
+            async with gateway.live(name):
+                return True
+        except CapacityError:
+            return False
+
+    await until(free)
 
 
 # Starts and updates that fail
