@@ -73,6 +73,10 @@ class WorkerProcess:
         self.kill()
         self._process.communicate()
 
+    def stop(self) -> None:
+        """End it in order: it unregisters."""
+        self._process.communicate(timeout=60)
+
     def kill(self) -> None:
         """SIGKILL: no goodbye to anybody."""
         self._process.kill()

@@ -324,11 +324,12 @@ async def test_a_start_cancelled_anywhere_leaves_no_job(ai_network: Network, con
 
 
 async def test_a_live_runner_of_that_name_comes_first(gateway: Gateway, ai_network: Network) -> None:
-    with WorkerProcess(ai_network, name=f"{NAME}/noop"):
+    with WorkerProcess(ai_network, name=f"{NAME}/noop") as process:
         async with gateway.live(NAME, model="noop") as session:
             assert (await session.request("GET", "/health")).status == 200
             reading = await through(session, 10)
         assert await reading == list(range(10))
+        await asyncio.to_thread(process.stop)  # the other tests would find one that was killed for a while
 
 
 async def test_the_one_that_has_it_is_found(
