@@ -1,4 +1,4 @@
-"""The published peer, in an environment of its own in the user's cache folder."""
+"""The published peers, in environments of their own in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Unavailable", "peer_python"]
+__all__ = ["Unavailable", "callers_python", "peer_python"]
 
 PEER = "livepeer-gateway==1.0.0"
 # The codec and the HTTP library are the same on both sides, so that a figure tells of our code and theirs.
 SHARED = ("av", "aiohttp", "numpy")
+# What the benchmark `calls` compares with; a newer version is installed when its number is changed here.
+CALLERS = ("openai==3.57.0", "anthropic==2.13.0", "replicate==1.0.7", "fal-client==1.0.3", "httpx==0.28.1")
 
 
 class Unavailable(Exception):
@@ -27,20 +30,33 @@ def peer_python() -> Path:
         Unavailable: There is no Python 3.12 or later, or the peer can't be installed.
     """
     wanted = [PEER, *(f"{name}=={importlib.metadata.version(name)}" for name in SHARED)]
-    folder = _cache() / "peer"
+    return _environment("peer", _interpreter, wanted)
+
+
+def callers_python() -> Path:
+    """The interpreter of an environment with the SDKs that `calls` compares with; of our Python's version.
+
+    Raises:
+        Unavailable: They can't be installed.
+    """
+    return _environment("callers", lambda: sys.executable, list(CALLERS))
+
+
+def _environment(name: str, interpreter: Callable[[], str], wanted: list[str]) -> Path:
+    folder = _cache() / name
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / ".installed"
     if stamp.exists() and stamp.read_text() == "\n".join(wanted):
         return python
-    print("installing the peer into the user's cache", file=sys.stderr, flush=True)
-    uv, base = _uv(), _interpreter()
+    print(f"installing {name} into the user's cache", file=sys.stderr, flush=True)
+    uv, base = _uv(), interpreter()
     shutil.rmtree(folder, ignore_errors=True)
     for command in (
         [uv, "venv", "--quiet", "--no-python-downloads", "--python", base, str(folder)],
         [uv, "pip", "install", "--quiet", "--python", str(python), *wanted],
     ):
         if subprocess.run(command, check=False).returncode:
-            raise Unavailable(f"{PEER} could not be installed; uv's message is above.")
+            raise Unavailable(f"{' '.join(wanted)} could not be installed; uv's message is above.")
     stamp.write_text("\n".join(wanted))
     return python
 

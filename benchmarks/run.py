@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import calls
 import import_time
 import link
 import live
@@ -26,6 +27,7 @@ from side import SideFailed
 Benchmark = Callable[[Options], list[Row]]
 
 BENCHMARKS: dict[str, Benchmark] = {
+    "calls": calls.main,
     "import_time": import_time.main,
     "json": messages.main,
     "throughput": throughput.main,
