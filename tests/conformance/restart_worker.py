@@ -80,7 +80,7 @@ async def runners(
     orch_url: str, secret: str, names: dict[str, str], ids: dict[str, str] | None = None
 ) -> AsyncIterator[dict[str, RunningServer]]:
     """One runner of each kind that has a name; they have one memory of certificates."""
-    tls = TLSPolicy("pin")
+    tls = TLSPolicy("pin", repin_after=1.0)  # 10 s: too long for a test
     async with contextlib.AsyncExitStack() as stack:
         servers = {}
         for kind, name in names.items():

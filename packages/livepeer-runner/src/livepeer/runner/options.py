@@ -19,6 +19,7 @@ from .registration.heartbeats import Description
 
 __all__ = ["RunnerOptions", "Way"]
 
+_REPIN_AFTER = 10.0  # seconds; see `RunnerOptions.tls`
 Way = Literal["live-runner", "byoc"]
 
 
@@ -63,7 +64,8 @@ class RunnerOptions(TypedDict, total=False):
     grace: float
     """For how many seconds calls may finish when the runner stops; 10 when absent."""
     tls: TLSMode | TLSPolicy
-    """Which certificates of the orchestrator are accepted; ``"pin"`` when absent."""
+    """Which certificates of the orchestrator are accepted; ``"pin"`` when absent. A changed one is accepted
+    10 s after the last change, because a runner has to be back soon after each restart."""
 
 
 def description(host: Host, url: str, options: RunnerOptions) -> Description:
@@ -129,6 +131,12 @@ def _runner_url(url: str, options: RunnerOptions) -> str:
             )
         runner_url = url
     return runner_url.rstrip("/")
+
+
+def tls_policy(options: RunnerOptions) -> TLSPolicy:
+    """The memory of certificates that the options give, or ask for."""
+    tls = options.get("tls", "pin")
+    return tls if isinstance(tls, TLSPolicy) else TLSPolicy(tls, repin_after=_REPIN_AFTER)
 
 
 def checked_orchestrator(options: RunnerOptions) -> tuple[str, str] | None:

@@ -14,13 +14,11 @@ from typing import Any, Unpack
 
 import uvicorn
 
-from livepeer.trickle.transport import TLSPolicy
-
 from ._definition import Definition
 from ._host import Host
 from .app import app_of
 from .errors import ConfigurationError
-from .options import RunnerOptions, checked_orchestrator
+from .options import RunnerOptions, checked_orchestrator, tls_policy
 from .registration.ways import Registration, registrations
 
 __all__ = ["RunningServer", "running", "serve"]
@@ -98,8 +96,7 @@ async def running(
     """
     where = checked_orchestrator(options)
     host = Host(pipeline, name=options.get("name"), capacity=options.get("capacity"))
-    tls = options.get("tls", "pin")
-    host.tls = tls if isinstance(tls, TLSPolicy) else TLSPolicy(tls)
+    host.tls = tls_policy(options)
     host.orchestrator = where[0] if where else None
     host.gpu = options.get("gpu")
     app = app_of(host, idle_timeout=options.get("idle_timeout", 60.0))
@@ -188,9 +185,8 @@ def serve(*pipelines: Definition, **options: Unpack[RunnerOptions]) -> None:
 async def _serve(pipelines: tuple[Definition, ...], options: RunnerOptions) -> None:
     asked = asyncio.Event()
     port = options["port"]
-    tls = options.get("tls", "pin")
     # One memory of certificates, so that a changed one is told of once.
-    options = {**options, "tls": tls if isinstance(tls, TLSPolicy) else TLSPolicy(tls)}
+    options = {**options, "tls": tls_policy(options)}
     with _signals(asked):
         async with contextlib.AsyncExitStack() as stack:
             for index, pipeline in enumerate(pipelines):

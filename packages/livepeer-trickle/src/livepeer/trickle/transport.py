@@ -60,15 +60,19 @@ class TLSPolicy:
             until the process restarts. ``"verify"`` is the ordinary verification against the system's
             certificate authorities or `ca`. ``"insecure"`` checks nothing.
         ca: The path of a PEM file with the authorities to trust, for ``"verify"``.
+        repin_after: Instead of that minute, other seconds.
     """
 
-    def __init__(self, mode: TLSMode = "pin", *, ca: str | None = None) -> None:
+    def __init__(
+        self, mode: TLSMode = "pin", *, ca: str | None = None, repin_after: float | None = None
+    ) -> None:
         if mode not in ("pin", "pin-strict", "verify", "insecure"):
             raise ConfigurationError(
                 f"tls={mode!r} is unknown; it is one of 'pin', 'pin-strict', 'verify' and 'insecure'."
             )
         self.mode: TLSMode = mode
         self.ca = ca
+        self.repin_after = repin_after
         # No locks here: a child that is forked while another thread holds one would wait for it for ever.
         # A dict's setdefault can't be torn between threads.
         self._pins: dict[tuple[str, int], _Pin] = {}
@@ -109,7 +113,11 @@ class TLSPolicy:
 
     def _pin(self, host: str, port: int) -> _Pin:
         key = (host, port)
-        return self._pins.setdefault(key, _Pin(key, strict=self.mode == "pin-strict"))
+        pin = self._pins.get(key)
+        if pin is None:
+            made = _Pin(key, strict=self.mode == "pin-strict", repin_after=self.repin_after)
+            pin = self._pins.setdefault(key, made)
+        return pin
 
     def pinned(self, host: str, port: int) -> bytes | None:
         """The SHA-256 digest of the certificate pinned for a host and port, if there is one."""
@@ -117,10 +125,11 @@ class TLSPolicy:
         return pin.digest if pin else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"mode": self.mode, "ca": self.ca}
+        return {"mode": self.mode, "ca": self.ca, "repin_after": self.repin_after}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["mode"], ca=state["ca"])  # type: ignore[misc]
+        mode, ca, repin_after = state["mode"], state["ca"], state["repin_after"]
+        self.__init__(mode, ca=ca, repin_after=repin_after)  # type: ignore[misc]
 
 
 class _Pin(aiohttp.Fingerprint):
@@ -130,10 +139,11 @@ class _Pin(aiohttp.Fingerprint):
     connection when `check` raises: a changed certificate is noticed before a byte of the request.
     """
 
-    def __init__(self, key: tuple[str, int], *, strict: bool) -> None:
+    def __init__(self, key: tuple[str, int], *, strict: bool, repin_after: float | None) -> None:
         super().__init__(b"\0" * 32)
         self._key = key
         self._strict = strict
+        self._repin_after = repin_after
         self._repinned_at = float("-inf")
         self._learned: dict[str, bytes] = {}
 
@@ -153,7 +163,8 @@ class _Pin(aiohttp.Fingerprint):
             if expected not in (None, found):
                 raise CertificateChanged(expected, found, *self._key, accepted_in=None)
             return
-        left = self._repinned_at + _REPIN_INTERVAL - time.monotonic()
+        interval = _REPIN_INTERVAL if self._repin_after is None else self._repin_after
+        left = self._repinned_at + interval - time.monotonic()
         if not self._strict and left <= 0:
             self._repinned_at = time.monotonic()
             self._learned["pin"] = found

@@ -117,7 +117,7 @@ class LiveRunnerRegistration:
             _logger.error("%s", step.warning)
         self._host.refused("live-runner", self._machine.refusal)
         if step.lost:
-            _logger.debug("%s forgot runner %s", self._machine.orchestrator, self._host.name)
+            _logger.info("%s forgot %s, which registers again", self._machine.orchestrator, self._host.name)
             await self._end_o2r()
         if step.session_ids is not None or step.lost:
             known = step.session_ids or frozenset()
