@@ -20,7 +20,7 @@ from livepeer.client import (
     SessionLost,
     SessionStalled,
 )
-from livepeer.client.live import control
+from livepeer.client.live import control, reader
 from livepeer.client.live.control import Pace
 from livepeer.client.live.latency import LatencyWindow
 from livepeer.client.live.silence import Seen, Silence, Stall
@@ -216,6 +216,22 @@ async def test_a_channel_of_messages_that_somebody_closed(orch: Any, gw: Gateway
         with pytest.raises((ChannelClosed, ChannelNotFound)):
             await session.control.write(2)
         assert (session.status, session.error) == ("live", None)
+
+
+async def test_a_channel_that_was_swept_ends_no_session(
+    orch: Any, gw: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An orchestrator ends a channel to which nobody writes for five minutes; here for 0.2 s."""
+    monkeypatch.setattr(reader, "_SWEPT", 0.2)
+    async with gw.live("live") as session:
+        await session.control.write(1)
+        assert await anext(session.events) == {"got": 1}
+        await asyncio.sleep(0.4)
+        orch.trickle.close_channel(session.raw["events_url"].rpartition("/")[2])
+        assert [event async for event in session.events] == []
+        await asyncio.sleep(0.5)
+        assert (session.status, session.error, session.events.lapsed) == ("live", None, True)
+        await session.control.write(2)
 
 
 # Arguments, errors, figures
