@@ -29,9 +29,9 @@ from livepeer.client import (
     StreamEvent,
     Timeout,
 )
+from livepeer.client.failover import not_begun
 from livepeer.client.offers import parse_offer
 from livepeer.client.routes._byoc_verdict import job_verdict
-from livepeer.client.routes._verdict import not_begun
 
 FAILED = "job not able to be processed, removing capability err="
 UNKNOWN = (503, "No capacity available for capability")

@@ -21,13 +21,13 @@ from livepeer.client import (
     OrchestratorError,
     PaymentUnsupported,
 )
+from livepeer.client.failover import NO_CAPABILITY, not_begun
 from livepeer.client.live.silence import Seen, Silence
 from livepeer.client.routes import LiveCall
 from livepeer.client.routes._byoc_live import start_stream
 from livepeer.client.routes._byoc_stream_verdict import NO_WORKER, stream_verdict
 from livepeer.client.routes._health import Health, ask_channels
 from livepeer.client.routes._lv2v_verdict import job_refused
-from livepeer.client.routes._verdict import NO_CAPABILITY, not_begun
 from livepeer.client.routes.lv2v import LV2VRoute
 
 WHO: dict[str, Any] = {"orchestrator": "https://orch:8935", "request_id": "r"}

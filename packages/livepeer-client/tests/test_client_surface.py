@@ -22,8 +22,8 @@ from livepeer.client.gateway import Gateway
 
 # What is documented: the verbs' own types, and every error of the tree in `errors`.
 DOCUMENTED = {
-    "AsyncStreamResponse", "AudioFrame", "Blob", "Capability", "ChannelStats", "Gateway", "Gpu", "Latency",
-    "LiveSession", "MediaOutput", "MediaPublish", "Price", "Rejection", "Response", "SessionStats",
+    "AsyncStreamResponse", "Attempt", "AudioFrame", "Blob", "Capability", "ChannelStats", "Gateway", "Gpu",
+    "Latency", "LiveSession", "MediaOutput", "MediaPublish", "Price", "Rejection", "Response", "SessionStats",
     "StreamEvent", "StreamResponse", "Timeout", "VideoFrame", "__version__",
 }  # fmt: skip
 HEAVY = (
@@ -59,7 +59,7 @@ def tree() -> dict[str, str | None]:
 def test_the_exports_are_the_documented_ones() -> None:
     below_trickle = {"ChannelNotFound", "ChannelClosed", "TrickleConnectionError"}
     assert set(client.__all__) == DOCUMENTED | set(tree()) | below_trickle
-    assert set(errors.__all__) == set(tree()) | below_trickle | {"Rejection"}
+    assert set(errors.__all__) == set(tree()) | below_trickle | {"Attempt", "Rejection"}
     assert dir(client) == sorted(client.__all__)
     assert len(set(client.__all__)) == len(client.__all__)
     with pytest.raises(AttributeError, match="no attribute 'submit'"):
@@ -239,7 +239,7 @@ EXTRA: dict[str, dict[str, Any]] = {
 
 
 def every_error() -> list[str]:
-    return [name for name in errors.__all__ if name != "Rejection"]
+    return [name for name in errors.__all__ if name not in ("Attempt", "Rejection")]
 
 
 @pytest.mark.parametrize("name", every_error())
@@ -261,6 +261,9 @@ def test_errors_can_be_pickled_and_copied(name: str) -> None:
     assert isinstance(error, errors.LivepeerError)
     assert str(kind("Only this.", **EXTRA.get(name, {}))).startswith("Only this.")
     assert error.attempts == ()
+    attempt = errors.Attempt("https://o", "byoc", "ConnectionFailed: No.", begun=False, paid=True)
+    error.attempts = (attempt,)
+    assert pickle.loads(pickle.dumps(error)).attempts == (attempt,)
 
 
 def test_events_and_results_are_values() -> None:

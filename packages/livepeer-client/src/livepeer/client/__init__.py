@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .catalogue import Capability, Gpu, Price
     from .errors import (
+        Attempt,
         BudgetExceeded,
         CapabilityError,
         CapabilityNotFound,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncStreamResponse",
+    "Attempt",
     "AudioFrame",
     "Blob",
     "BudgetExceeded",
@@ -120,6 +122,7 @@ _MODULES = {
         "Price",
     ),
     ".errors": (
+        "Attempt",
         "BudgetExceeded",
         "CapabilityError",
         "CapabilityNotFound",

@@ -10,8 +10,9 @@ from typing import Any
 from ._http import Pool, running_loop, translated
 from .catalogue import Capability
 from .config import Config
-from .errors import DeadlineExceeded, IdleTimeout, LivepeerError
+from .errors import DeadlineExceeded, IdleTimeout
 from .events import StreamEvent
+from .failover import Trail
 from .resolution import Resolver
 from .results import Response, decode
 from .routes import Answer, Call, LiveCall, Started
@@ -38,28 +39,31 @@ class Calls:
         running_loop()
         began = time.monotonic()
         total = call.timeout.total
-        try:
-            async with asyncio.timeout(total) as limit:
-                return await self._call(call, model, began)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-        raise DeadlineExceeded(
-            f"{call.capability!r} did not finish within the {total} s allowed.",
-            hint="Whether the work was done is unknown; timeout= allows it longer.",
-            waited=total,
-            request_id=call.request_id,
-        )
+        trail = Trail(call.request_id, paid=call.paid)
+        with trail:
+            try:
+                async with asyncio.timeout(total) as limit:
+                    return await self._call(call, model, began, trail)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+            raise DeadlineExceeded(
+                f"{call.capability!r} did not finish within the {total} s allowed.",
+                hint="Whether the work was done is unknown; timeout= allows it longer.",
+                waited=total,
+            )
 
-    async def open_stream(self, call: Call, model: str | None) -> Answer:
+    async def open_stream(self, call: Call, model: str | None, trail: Trail) -> Answer:
         """Make a request and return when the head of its answer is there."""
-        return await self._resolver.go(call.capability, model, "call", lambda route: route.open(call))
+        return await self._resolver.go(call.capability, model, "call", lambda route: route.open(call), trail)
 
     async def open_live(self, call: LiveCall) -> Started:
         """Start a live session."""
-        return await self._resolver.go(
-            call.capability, call.model, "live", lambda route: route.open_live(call)
-        )
+        trail = Trail(call.request_id)
+        with trail:
+            return await self._resolver.go(
+                call.capability, call.model, "live", lambda route: route.open_live(call), trail
+            )
 
     async def capabilities(self) -> list[Capability]:
         """Everything that the configured places have."""
@@ -80,15 +84,11 @@ class Calls:
             capability=capability, model=model, pay=pay, timeout=timeout, request_id=request_id(),
         )  # fmt: skip
 
-    async def _call(self, call: Call, model: str | None, began: float) -> Response:
-        answer = await self.open_stream(call, model)
+    async def _call(self, call: Call, model: str | None, began: float, trail: Trail) -> Response:
+        answer = await self.open_stream(call, model, trail)
         response = answer.response
         try:
             data = await self._result(answer, call)
-        except LivepeerError as error:
-            error.orchestrator = error.orchestrator or answer.orchestrator
-            error.request_id = error.request_id or call.request_id
-            raise
         finally:
             await answer.aclose()
         return Response(

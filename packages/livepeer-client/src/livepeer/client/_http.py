@@ -33,7 +33,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .routes import Answer
 
-__all__ = ["Pool", "payload", "running_loop", "translated"]
+__all__ = ["Pool", "payload", "running_loop", "translated", "unsent"]
 
 _logger = logging.getLogger("livepeer.client")
 _LARGE = 256 * 1024  # bytes
@@ -277,6 +277,15 @@ def as_livepeer_error(error: Exception, where: str, **details: Any) -> LivepeerE
         case RuntimeError():
             return ConnectionFailed(f"The connection to {where} was closed on this side.", **details)
     return ConfigurationError(f"The request to {where} can't be made: {error}.", **details)
+
+
+def unsent(error: LivepeerError) -> bool:
+    """Whether nothing of a request was sent: there was no connection, or its peer was not the one that it has
+    to be."""
+    return isinstance(error, ConnectTimeout) or isinstance(
+        error.__cause__,
+        aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ServerFingerprintMismatch,
+    )
 
 
 def _acceptance(seconds: float | None) -> str:

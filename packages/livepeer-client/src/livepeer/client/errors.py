@@ -47,6 +47,7 @@ from livepeer.trickle.errors import (
 )
 
 __all__ = [
+    "Attempt",
     "BudgetExceeded",
     "CapabilityError",
     "CapabilityNotFound",
@@ -96,6 +97,25 @@ class Rejection:
     reason: str
     hint: str | None = None
     retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One place where a call was tried, and why it failed there; see `LivepeerError.attempts`.
+
+    Attributes:
+        orchestrator: The URL of the orchestrator.
+        route: How it was called: ``"live_runner"``, ``"byoc"`` or ``"lv2v"``.
+        reason: The kind of the error, and its message.
+        begun: Whether a worker may have begun the work.
+        paid: Whether a payment had been sent.
+    """
+
+    orchestrator: str
+    route: str
+    reason: str
+    begun: bool
+    paid: bool
 
 
 class InputError(ConfigurationError, ValueError):

@@ -11,6 +11,7 @@ from ._loop_thread import loop_thread
 from .catalogue import Capability
 from .config import Urls, read_config
 from .errors import ConfigurationError
+from .failover import Trail
 from .inputs import Body, encode_input, is_large
 from .results import Response, convert
 from .stream import AsyncStreamResponse, StreamResponse
@@ -473,9 +474,9 @@ class Gateway:
 
         call_id = request_id()
 
-        async def open_stream() -> Answer:
+        async def open_stream(trail: Trail) -> Answer:
             call = Call(capability, await encode(), timeout, call_id, path)
-            return await self._calls.open_stream(call, model)
+            return await self._calls.open_stream(call, model, trail)
 
         return AsyncStreamResponse(
             open_stream,

@@ -11,9 +11,9 @@ from ._names import Names
 from .config import Config
 from .discovery import Discovery, Listing
 from .errors import CapabilityNotFound, LivepeerError, Rejection
+from .failover import MOST, Trail, not_begun, unknown
 from .offers import Offer, Offers
 from .routes import Route
-from .routes._verdict import not_begun, unknown
 from .routes.byoc import ByocRoute
 from .routes.live_runner import LiveRunnerRoute
 from .routes.lv2v import PIPELINE, LV2VRoute
@@ -22,8 +22,6 @@ from .selection import Verb, check_names, not_found, ranked
 __all__ = ["Resolver"]
 
 T = TypeVar("T")
-
-_MOST = 3  # candidates that may fail before a call does
 
 
 class Resolver:
@@ -44,11 +42,16 @@ class Resolver:
         self._paths: dict[tuple[str, str], str] = {}
 
     async def go(
-        self, capability: str, model: str | None, verb: Verb, go: Callable[[Route], Awaitable[T]]
+        self,
+        capability: str,
+        model: str | None,
+        verb: Verb,
+        go: Callable[[Route], Awaitable[T]],
+        trail: Trail,
     ) -> T:
         """Go the first route that leads to an answer.
 
-        A further one is gone only when the work can't have begun on the one before.
+        A further one is gone only when the work can't have begun on the one before; `trail` notes each.
 
         Raises:
             LivepeerError: What the last route ended in, or what stands against every candidate.
@@ -57,14 +60,16 @@ class Resolver:
         search = _Search(self, capability, model, verb)
         async with contextlib.aclosing(search.routes()) as routes:
             async for route in routes:
+                trail.trying(route)
                 try:
                     return await go(route)
                 except LivepeerError as error:
                     asked_only = isinstance(route, LV2VRoute) and not route.begun
                     if not not_begun(error) and not asked_only:
                         raise
+                    trail.failed(error, begun=False)
                     search.failures.append(error)
-                if sum(not isinstance(one, CapabilityNotFound) for one in search.failures) == _MOST:
+                if sum(not isinstance(one, CapabilityNotFound) for one in search.failures) == MOST:
                     break
         raise search.error()
 

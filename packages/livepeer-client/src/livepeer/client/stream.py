@@ -18,6 +18,7 @@ from .errors import (
     StreamError,
 )
 from .events import Decoder, StreamEvent
+from .failover import Trail
 from .timeouts import Timeout
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class AsyncStreamResponse:
 
     def __init__(
         self,
-        opener: Callable[[], Awaitable[Answer]],
+        opener: Callable[[Trail], Awaitable[Answer]],
         *,
         capability: str,
         timeout: Timeout,
@@ -58,6 +59,7 @@ class AsyncStreamResponse:
         self.metadata: dict[str, Any] = {}
         self.request_id: str = request_id
         self._opener = opener
+        self._trail = Trail(request_id)
         self._capability = capability
         self._timeout = timeout
         self._allow_incomplete = allow_incomplete
@@ -88,6 +90,10 @@ class AsyncStreamResponse:
 
     async def read_batch(self) -> list[StreamEvent]:
         """Wait for the next events and return all that came with one read; an empty list is the end."""
+        with self._trail:
+            return await self._next_batch()
+
+    async def _next_batch(self) -> list[StreamEvent]:
         await self._open()
         if self._pending:
             batch = list(self._pending)
@@ -95,7 +101,7 @@ class AsyncStreamResponse:
             return batch
         if not self._over:
             await self._read()
-            return await self.read_batch()
+            return await self._next_batch()
         if self._failure is not None:
             raise self._failure
         return []
@@ -114,7 +120,8 @@ class AsyncStreamResponse:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> AsyncStreamResponse:
-        await self._open()
+        with self._trail:
+            await self._open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -130,7 +137,7 @@ class AsyncStreamResponse:
         loop = running_loop()
         if self._timeout.total is not None:
             self._deadline = loop.time() + self._timeout.total
-        self._answer = await self._before(self._deadline, self._opener())
+        self._answer = await self._before(self._deadline, self._opener(self._trail))
         self._decoder = self._answer.decoder()
         self.metadata = self._decoder.metadata
         weakref.finalize(self, _abandon, loop, self._answer).atexit = False

@@ -32,6 +32,7 @@ class Call:
     request_id: str
     path: str | None = None
     method: str = "POST"
+    paid: bool = False  # whether a payment goes with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,15 @@ class Started:
 
 
 class Route(Protocol):
-    """What a route can do with a candidate."""
+    """What a route can do with a candidate.
+
+    Attributes:
+        name: How it calls.
+        orchestrator: The URL of the orchestrator that it leads through.
+    """
 
     name: str
+    orchestrator: str
 
     async def open(self, call: Call) -> Answer:
         """Send a request and return when its answer's head is there; a status from 400 up raises."""

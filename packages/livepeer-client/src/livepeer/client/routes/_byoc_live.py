@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .._http import Pool, translated
 from .._urls import allowed, forbidden, join_path
 from ..errors import CapabilityError, CapacityError, ConfigurationError, LivepeerError
+from ..failover import not_begun
 from ..inputs import Body, encode_input
 from ..timeouts import Timeout
 from . import Call, LiveCall, Started
@@ -25,7 +26,6 @@ from ._health import ask_channels
 from ._job import job_header
 from ._sending import send
 from ._starting import CHANNELS, start_body, tell
-from ._verdict import not_begun
 
 if TYPE_CHECKING:
     from livepeer.trickle import Transport

@@ -18,8 +18,9 @@ from ..errors import (
     OrchestratorError,
     PaymentUnsupported,
 )
+from ..failover import NO_CAPABILITY
 from ._byoc_verdict import is_full_runner, kind_of
-from ._verdict import HINTS, NO_CAPABILITY, message_of
+from ._verdict import HINTS, message_of
 
 __all__ = ["NO_WORKER", "stream_verdict"]
 

@@ -20,7 +20,8 @@ from ..errors import (
     OrchestratorError,
     PaymentUnsupported,
 )
-from ._verdict import HINTS, NO_CAPABILITY, message_of
+from ..failover import NO_CAPABILITY
+from ._verdict import HINTS, message_of
 
 __all__ = ["is_full_runner", "job_verdict", "kind_of"]
 

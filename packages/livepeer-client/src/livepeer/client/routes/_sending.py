@@ -59,7 +59,8 @@ async def send(
                     waited=time.monotonic() - began,
                     **details,
                 ) from error
-            location = response.headers.get("Location", "") if 300 <= response.status < 400 else ""
+            # Only these two say that nothing was done yet; after any other, the worker may have worked.
+            location = response.headers.get("Location", "") if response.status in (307, 308) else ""
             moved = same_slash(target, location) if location else None
             if moved is None:
                 break

@@ -12,21 +12,17 @@ from typing import Any
 
 from ..errors import (
     CapabilityError,
-    CapabilityNotFound,
     CapacityError,
-    ConnectionFailed,
-    ConnectTimeout,
     LivepeerError,
     OrchestratorError,
     PaymentUnsupported,
 )
+from ..failover import GONE
 
-__all__ = ["HINTS", "NO_CAPABILITY", "message_of", "not_begun", "unknown", "verdict"]
+__all__ = ["HINTS", "message_of", "verdict"]
 
-NO_CAPABILITY = "No capacity available for capability"  # it means that there is no such capability
-_GONE = frozenset({"runner not found", "runner session not found"})
 _REFUSED = "connection refused"
-_REFUSALS = _GONE | {
+_REFUSALS = GONE | {
     "no capacity available for runner",
     "runner is not single-shot",
     "only persistent runners have sessions",
@@ -77,32 +73,6 @@ def verdict(
     )
 
 
-def unknown(error: LivepeerError) -> bool:
-    """Whether the orchestrator knew no such runner or capability.
-
-    Nothing was begun then, and what was listed of it is out of date.
-    """
-    if isinstance(error, CapabilityNotFound):
-        return True
-    return isinstance(error, OrchestratorError) and (
-        (error.status == 404 and error.body in _GONE) or error.body == NO_CAPABILITY
-    )
-
-
-def not_begun(error: LivepeerError) -> bool:
-    """Whether no worker can have begun the work, so that another candidate may be asked for it."""
-    if isinstance(error, OrchestratorError):
-        return (
-            unknown(error)
-            or error.status == 503
-            or (error.status in (500, 502) and ("dial tcp" in error.body or _REFUSED in error.body))
-        )
-    # What could be connected to, and failed later, is not retryable: its fate is unknown.
-    return isinstance(error, CapabilityNotFound | CapacityError | ConnectTimeout) or (
-        isinstance(error, ConnectionFailed) and error.retryable
-    )
-
-
 def is_orchestrators_own(status: int, headers: Mapping[str, str], text: str) -> bool:
     """Whether the orchestrator wrote this answer, and not the worker behind it."""
     if headers.get("X-Content-Type-Options", "").lower() != "nosniff":
@@ -128,7 +98,7 @@ def _own(status: int, text: str, capability: str, details: dict[str, Any]) -> Li
     elif status == 502:
         message = f"The worker of {capability!r} broke off before it answered ({text})."
         hint = "It may have begun the work."
-    elif text in _GONE:
+    elif text in GONE:
         message, hint = (
             f"The runner of {capability!r} has gone ({text}).",
             "It may come back in some seconds.",

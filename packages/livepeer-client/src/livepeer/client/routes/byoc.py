@@ -48,7 +48,7 @@ class ByocRoute:
         price: Price | None = None,
         paths: MutableMapping[tuple[str, str], str] | None = None,
     ) -> None:
-        self._orchestrator = orchestrator
+        self.orchestrator: str = orchestrator
         self._capability = capability
         self._pool = pool
         self._price = price
@@ -56,8 +56,8 @@ class ByocRoute:
 
     async def open(self, call: Call) -> Answer:
         """Send a job: to the path with the capability's name; to ``/run`` where a free worker has none."""
-        key = self._orchestrator, self._capability
-        paths = self._candidates(call.path)
+        key = self.orchestrator, self._capability
+        paths = self._candidates(call.path, paid=call.paid or self._price is not None)
         for path in paths:
             try:
                 answer = await self._post(path, call)
@@ -78,10 +78,10 @@ class ByocRoute:
 
     async def open_live(self, call: LiveCall) -> Started:
         """Start a stream; see `start_stream`."""
-        return await start_stream(self._orchestrator, self._capability, call, self._pool)
+        return await start_stream(self.orchestrator, self._capability, call, self._pool)
 
-    def _candidates(self, wanted: str | None) -> tuple[str, ...]:
-        """The paths to try, in order."""
+    def _candidates(self, wanted: str | None, *, paid: bool) -> tuple[str, ...]:
+        """The paths to try, in order. A paid call has one: the next would be paid for once more."""
         if wanted is not None:
             path = check_path(wanted)
             if "?" in path:
@@ -90,7 +90,7 @@ class ByocRoute:
                     hint="The orchestrator passes on the body alone: put the data into input=.",
                 )
             return (path,)
-        known = self._paths.get((self._orchestrator, self._capability))
+        known = self._paths.get((self.orchestrator, self._capability))
         if known is not None:
             return (known,)
         try:
@@ -99,7 +99,7 @@ class ByocRoute:
             return ("/run",)  # a name that no path can have
         if "?" in own:
             return ("/run",)
-        return (own, "/run") if self._price is None else (own,)
+        return (own,) if paid else (own, "/run")
 
     async def _post(self, path: str, call: Call) -> Answer:
         seconds = _seconds(call.timeout)
@@ -109,17 +109,17 @@ class ByocRoute:
             return job_verdict(
                 status, headers, body,
                 capability=self._capability, timeout_seconds=seconds,
-                orchestrator=self._orchestrator, request_id=call.request_id,
+                orchestrator=self.orchestrator, request_id=call.request_id,
             )  # fmt: skip
 
         response = await send(
-            self._pool, join_path(self._orchestrator, f"/process/request{path}"),
+            self._pool, join_path(self.orchestrator, f"/process/request{path}"),
             dataclasses.replace(call, method="POST"),  # whatever the worker is to do
-            headers=headers, orchestrator=self._orchestrator, judge=judge,
+            headers=headers, orchestrator=self.orchestrator, judge=judge,
         )  # fmt: skip
         answer = Answer(
             response,
-            orchestrator=self._orchestrator,
+            orchestrator=self.orchestrator,
             app=self._capability,
             price=str(self._price) if self._price else None,
             decoder=lambda: self._decoder(response, seconds),

@@ -36,6 +36,7 @@ class LiveRunnerRoute:
     name = "live_runner"
 
     def __init__(self, runner: Runner, pool: Pool) -> None:
+        self.orchestrator: str = runner.orchestrator
         self._runner = runner
         self._pool = pool
 

@@ -46,7 +46,7 @@ class LV2VRoute:
     name = "lv2v"
 
     def __init__(self, orchestrator: str, pool: Pool) -> None:
-        self._orchestrator = orchestrator
+        self.orchestrator: str = orchestrator
         self._pool = pool
         self.begun: bool = False
         """Whether a job was asked for."""
@@ -70,16 +70,16 @@ class LV2VRoute:
 
         if call.path is not None:
             raise ConfigurationError(f"path={call.path!r} means nothing to {PIPELINE!r}; leave it out.")
-        details: dict[str, Any] = {"orchestrator": self._orchestrator, "request_id": call.request_id}
+        details: dict[str, Any] = {"orchestrator": self.orchestrator, "request_id": call.request_id}
         info = await get_orchestrator(
-            self._orchestrator,
+            self.orchestrator,
             self._pool,
             capability=_CAPABILITY,
             model=call.model,
             request_id=call.request_id,
         )
         model, models = _choose_model(info, call.model, details)
-        transcoder = allowed(info.transcoder or self._orchestrator, self._orchestrator, "transcoder URL")
+        transcoder = allowed(info.transcoder or self.orchestrator, self.orchestrator, "transcoder URL")
 
         def judge(status: int, _: Mapping[str, str], content: bytes) -> LivepeerError:
             return job_refused(status, content, model=model, models=models, details=details)
@@ -99,7 +99,7 @@ class LV2VRoute:
                 join_path(transcoder, f"/{PIPELINE}"),
                 Call(PIPELINE, body, Timeout(), call.request_id),
                 headers=headers,
-                orchestrator=self._orchestrator,
+                orchestrator=self.orchestrator,
                 judge=judge,
             )
             answer = await json_object(response, f"The start of {model!r}", **details)
@@ -116,7 +116,7 @@ class LV2VRoute:
         manifest_id = str(answer.get("manifest_id", ""))
         started = Started(
             answer,
-            self._orchestrator,
+            self.orchestrator,
             f"{PIPELINE}/{model}",
             manifest_id,
             self._stop_of(answer, transcoder),
@@ -127,7 +127,7 @@ class LV2VRoute:
             for role in CHANNELS:
                 url = answer.get(f"{role}_url")
                 if url:
-                    started.urls[role] = allowed(url, self._orchestrator, f"{role} URL")
+                    started.urls[role] = allowed(url, self.orchestrator, f"{role} URL")
         except LivepeerError:
             await asyncio.shield(self._pool.adopt(started.stop))
             raise
@@ -139,7 +139,7 @@ class LV2VRoute:
         # By its name at the orchestrator's own address, where the URL that came may not be called.
         url = join_path(transcoder, f"/ai/trickle/{manifest_id}") if _NAME.fullmatch(manifest_id) else None
         with contextlib.suppress(LivepeerError):
-            url = allowed(answer.get("publish_url"), self._orchestrator, "publish URL")
+            url = allowed(answer.get("publish_url"), self.orchestrator, "publish URL")
 
         async def stop() -> None:
             if url is not None:
