@@ -29,6 +29,7 @@ __all__ = ["drain_events", "drain_input", "drain_output", "end_channel"]
 _QUIET = 0.5  # seconds without output after which none is expected before the input's end
 _PATIENT = 3.0  # how many times the longest pause between two outputs they may be
 _LAST_CHANCE = 1.0  # the same seconds where what is not back at the input's end is lost
+_STAYS = 2.0  # seconds that a worker which has given everything back may take to end its output
 _UNSEEN = 0.5  # seconds for the worker to fetch the last segment, where no output tells that it did
 _TAIL = 0.25  # seconds without a message after which no more are expected
 _MESSAGES = 1.0  # seconds that messages are waited for, however many come, where nothing tells their end
@@ -65,10 +66,14 @@ async def drain_input(session_media: SessionMedia, deadline: float, *, ends_all:
         await asyncio.sleep(min(_UNSEEN, max(deadline - time.monotonic(), 0)))
 
 
-async def drain_output(session_media: SessionMedia, deadline: float) -> None:
+async def drain_output(session_media: SessionMedia, deadline: float, *, may_stay: bool = False) -> None:
     """Wait for the end of the output, which the worker ends after its input.
 
-    Where all that was written is back, some workers don't end it: then nothing more is waited for.
+    Args:
+        session_media: The writer and the reader.
+        deadline: When to wait no longer.
+        may_stay: Whether some workers leave that to the orchestrator: BYOC workers do. Then nothing more is
+            waited for some time after all that was written is back.
     """
     output = session_media.reader
     if output is None or not session_media.reading:
@@ -76,7 +81,7 @@ async def drain_output(session_media: SessionMedia, deadline: float) -> None:
     since = time.monotonic()
     while not output.finished and time.monotonic() < deadline:
         all_back = session_media.writer is not None and not session_media.owed() and not output.ended
-        if all_back and time.monotonic() > max(since, output.last_arrival_at or 0.0) + _QUIET:
+        if may_stay and all_back and time.monotonic() > max(since, output.last_arrival_at or 0.0) + _STAYS:
             return
         await asyncio.sleep(_LOOK)
 

@@ -197,7 +197,8 @@ class Lifecycle:
         if ends_all and self.error is None:
             return  # its output ends with the session
         if self._orderly and (writer or self.error):
-            await drain_output(self._media, deadline)  # a watch that finds the worker dead ends the reader
+            # A watch that finds the worker dead ends the reader.
+            await drain_output(self._media, deadline, may_stay=not self.started.app_url)
 
     async def _drain_events(self, drain: float, deadline: float) -> None:
         if drain > 0 and self._orderly:
