@@ -49,16 +49,17 @@ async def runner(server: BareOrchestrator, **options: Any) -> AsyncIterator[Runn
         await asyncio.sleep(SECONDS)
 
 
-def backed_off(gaps: list[float]) -> None:
-    """Pauses that double from a quarter second on, up to five seconds, a quarter more or less each."""
-    for number, gap in enumerate(gaps):
-        assert gap > 0.7 * min(5.0, 0.25 * 2**number), gaps
+def backed_off(times: list[float], *, first: float = 0.25, each: int = 1) -> None:
+    """Between tries of `each` requests are pauses that double up to five seconds, a quarter more or less."""
+    for number, time in enumerate(times):
+        pauses = [min(5.0, first * 2**pause) for pause in range(number // each)]
+        assert time - times[0] >= 0.7 * sum(pauses), [time - times[0] for time in times]
 
 
 async def registration_fails(status: int) -> None:
     async with BareOrchestrator(register=always(status)) as server, runner(server):
         await until(lambda: server.count("register") > 3, 30)
-    backed_off(server.gaps("register"))
+    backed_off(server.times["register"])
     assert server.count("o2r") == 0
 
 
@@ -68,7 +69,7 @@ async def heartbeats_fail(status: int) -> None:
         server.answers["heartbeat"] = lambda number: good(number) if number < 2 else (status, "no")
         async with runner(server):
             await until(lambda: server.count("heartbeat") > 5, 30)
-    backed_off(server.gaps("heartbeat")[2:])
+    backed_off(server.times["heartbeat"][2:])
     assert (server.count("register"), server.count("o2r")) == (1, 1)
 
 
@@ -120,8 +121,8 @@ async def byoc_orchestrator_is_down(status: int) -> None:
     async with BareOrchestrator(**answers) as server, runner(server, register="byoc"):
         await until(lambda: server.count("token") > 2, 30)
     assert server.count("register") == 1
-    # aiohttp repeats a GET at once, once; and the first pause comes before the first look.
-    backed_off([gap * 0.5 for gap in server.gaps("token") if gap > 0.1])
+    # The pause of a quarter second comes before the first look; aiohttp repeats a GET at once, once.
+    backed_off(server.times["token"], first=0.5, each=2 if status == HANG_UP else 1)
 
 
 async def callbacks_fail(status: int) -> None:
