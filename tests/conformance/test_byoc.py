@@ -540,7 +540,7 @@ async def test_what_an_orchestrator_does_when_a_jobs_time_is_over(network: Netwo
 
     async def cut() -> None:
         stream = AsyncStreamResponse(
-            lambda: route.open(call("/cut")), capability=name, timeout=Timeout(), request_id="r-1"
+            lambda _: route.open(call("/cut")), capability=name, timeout=Timeout(), request_id="r-1"
         )
         assert (await anext(stream)).data == "more"
 
