@@ -17,6 +17,7 @@ from yarl import URL
 
 from livepeer.trickle.transport import CertificateChanged, TLSPolicy, Transport
 
+from ._elsewhere import Elsewhere
 from ._fork import abandon, on_fork
 from ._urls import redact
 from ._version import __version__
@@ -54,6 +55,7 @@ class Pool:
     def __init__(self, tls: TLSPolicy) -> None:
         self.tls = tls
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = weakref.WeakKeyDictionary()
+        self._elsewhere = Elsewhere()
         on_fork(self)
 
     async def transport(self) -> Transport:
@@ -81,6 +83,31 @@ class Pool:
         """
         return self._here().begin(make)
 
+    @contextlib.contextmanager
+    def reserving(self, where: str, **details: Any) -> Iterator[None]:
+        """Inside, a place is asked for that only the answer names; `aclose` waits for it, for some seconds.
+
+        Args:
+            where: Who is asked, for the error.
+            details: `request_id` and `orchestrator` for the error.
+
+        Raises:
+            ConnectionFailed: The connections are being closed.
+        """
+        mine = self._here()
+        if mine.settling:
+            raise ConnectionFailed(
+                f"{redact(where)} was not asked: the gateway is being closed.", retryable=True, **details
+            )
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        mine.reserving.add(answered)
+        try:
+            yield
+        finally:
+            mine.reserving.discard(answered)
+            if not answered.done():
+                answered.set_result(None)
+
     async def aclose(self) -> None:
         """Wait for adopted work, and close the connections of the running loop."""
         loop = running_loop()
@@ -93,9 +120,19 @@ class Pool:
                 await asyncio.gather(*mine.work, return_exceptions=True)
                 await holding.aclose()
 
+    def close_elsewhere(self, *, wait: bool) -> None:
+        """Close the connections of other threads' loops; see `Elsewhere.run`."""
+        self._elsewhere.run(self.loops(), self.aclose, wait=wait)
+
+    async def aclose_elsewhere(self) -> None:
+        """The same, awaited."""
+        await self._elsewhere.arun(self.loops(), self.aclose)
+
     def loops(self) -> list[asyncio.AbstractEventLoop]:
         """The loops with open connections."""
-        return [loop for loop in list(self._loops) if not loop.is_closed()]
+        # By `keyrefs`, which is one step: another thread's loop may come in the midst of an iteration.
+        loops = [reference() for reference in self._loops.keyrefs()]
+        return [loop for loop in loops if loop is not None and not loop.is_closed()]
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
         """The connections of a loop are being closed; its next call opens others."""
@@ -119,9 +156,10 @@ class Pool:
         return held[0]
 
     def _after_fork(self) -> None:
-        for loop, held in list(self._loops.items()):
-            abandon(loop)
-            abandon(held)
+        for loop in [reference() for reference in self._loops.keyrefs()]:
+            if loop is not None:
+                abandon(loop)
+                abandon(self._loops[loop])
         self._loops = weakref.WeakKeyDictionary()
 
 
@@ -134,6 +172,8 @@ class _OnLoop:
         self.sessions: set[_Closable] = set()
         self.work: set[asyncio.Task[Any]] = set()
         self.closing = asyncio.Lock()
+        self.reserving: set[asyncio.Future[None]] = set()
+        self.settling = False
         self.orphaned: weakref.finalize[..., Any] | None = None
         self._cut_off: list[Callable[[], Coroutine[Any, Any, Any]]] = []
 
@@ -154,6 +194,9 @@ class _OnLoop:
 
     async def settle(self) -> None:
         """Give back what is still reserved."""
+        self.settling = True
+        if self.reserving:
+            await asyncio.wait(set(self.reserving), timeout=_LAST_WORDS)
         open_now = [*self.answers, *self.sessions]
         ending = [asyncio.ensure_future(one.aclose()) for one in open_now]
         cut_off, self._cut_off = self._cut_off, []

@@ -63,10 +63,12 @@ class Discovery:
         if not fresh and self._listing is not None and time.monotonic() - self._read_at < _FRESH:
             return self._listing, False
         loop = running_loop()
-        if self._asking is None or self._asking[0] is not loop or self._asking[1].done():
-            self._asking = (loop, loop.create_task(self._ask()))
-        # Shielded, because the request belongs to every caller that waits for it.
-        return await asyncio.shield(self._asking[1]), True
+        asking = self._asking
+        if asking is None or asking[0] is not loop or asking[1].done():
+            asking = self._asking = (loop, loop.create_task(self._ask()))
+        # Shielded, because the request belongs to every caller that waits for it. Not read from `self` again:
+        # the loop of another thread may have put its own there meanwhile.
+        return await asyncio.shield(asking[1]), True
 
     def _after_fork(self) -> None:
         if self._asking is not None:

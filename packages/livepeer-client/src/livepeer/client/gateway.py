@@ -410,20 +410,20 @@ class Gateway:
         return await self._calls.schema(capability, model, pay=pay, timeout=limits)
 
     def close(self) -> None:
-        """Close every connection, on every event loop; a later call opens others."""
+        """Close every connection, on every event loop; a later call opens others.
+
+        Calls that are open end with `ConnectionFailed`. Inside a running event loop this returns at once, and
+        the connections are closed a moment later; `aclose` waits.
+        """
         here = asyncio._get_running_loop()
-        for loop in self._pool.loops():
-            if loop is here:
-                self._closing = loop.create_task(self._pool.aclose())
-            elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(self._pool.aclose(), loop).result()
+        if here is not None:
+            self._closing = here.create_task(self._pool.aclose())
+        self._pool.close_elsewhere(wait=here is None)
 
     async def aclose(self) -> None:
         """Finish what is still being stopped, and close every connection, on every event loop."""
         await self._pool.aclose()
-        for loop in self._pool.loops():
-            if loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._pool.aclose(), loop))
+        await self._pool.aclose_elsewhere()
 
     def __enter__(self) -> Gateway:
         return self

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import aiohappyeyeballs
 
+from ._lookups import look_up
+
 __all__ = ["dial", "open_socket"]
 
 
 async def dial(host: str, port: int, factory: Callable[[Any], socket.socket]) -> socket.socket:
     """A socket connected to a host: its addresses are tried side by side. Raises `OSError`."""
-    loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     connected: socket.socket = await aiohappyeyeballs.start_connection(
-        addresses, happy_eyeballs_delay=0.25, interleave=1, socket_factory=factory
+        await look_up(host, port), happy_eyeballs_delay=0.25, interleave=1, socket_factory=factory
     )
     return connected
 

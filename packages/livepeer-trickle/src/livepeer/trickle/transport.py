@@ -22,6 +22,7 @@ import aiohttp
 from yarl import URL
 
 from ._connections import Connections
+from ._lookups import Resolver
 from ._proxies import open_tunnel, proxy_for
 from ._sockets import dial, open_socket
 from ._version import __version__
@@ -195,7 +196,9 @@ class Transport:
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._connections = Connections(self.tls, self._open_socket)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=20, socket_factory=self._open_socket),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=20, socket_factory=self._open_socket, resolver=Resolver()
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self.user_agent},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),

@@ -113,8 +113,10 @@ class LiveRunnerRoute:
     async def _reserve(self, request_id: str, timeout: Timeout) -> tuple[str, str, Stop]:
         """Reserve a session; its id, its app's URL, and what ends it."""
         call = Call(self._runner.app, Body(b"", "application/json"), timeout, request_id)
-        response = await self._send(self._runner.url, call)
-        answer = await self._object(response, call, "The reservation of a session")
+        details = {"orchestrator": self._runner.orchestrator, "request_id": request_id}
+        with self._pool.reserving(self._runner.url, **details):
+            response = await self._send(self._runner.url, call)
+            answer = await self._object(response, call, "The reservation of a session")
         control = allowed(answer.get("control_url"), self._runner.orchestrator, "control URL")
         app_url = allowed(answer.get("app_url"), self._runner.orchestrator, "app URL")
 

@@ -94,15 +94,16 @@ class LV2VRoute:
         )
         self.begun = True
         try:
-            response = await send(
-                self._pool,
-                join_path(transcoder, f"/{PIPELINE}"),
-                Call(PIPELINE, body, Timeout(), call.request_id),
-                headers=headers,
-                orchestrator=self.orchestrator,
-                judge=judge,
-            )
-            answer = await json_object(response, f"The start of {model!r}", **details)
+            with self._pool.reserving(transcoder, **details):
+                response = await send(
+                    self._pool,
+                    join_path(transcoder, f"/{PIPELINE}"),
+                    Call(PIPELINE, body, Timeout(), call.request_id),
+                    headers=headers,
+                    orchestrator=self.orchestrator,
+                    judge=judge,
+                )
+                answer = await json_object(response, f"The start of {model!r}", **details)
         except ConnectionFailed as error:
             cause = error.__cause__
             if isinstance(cause, aiohttp.ClientConnectionError) and not isinstance(

@@ -1,0 +1,291 @@
+"""One gateway under many calls at once: loops of every kind, threads, forks, and its own closing."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from livepeer.client import ConnectionFailed, Gateway, LivepeerError, NoOrchestratorError, StreamError
+
+posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+PATIENCE = 60.0  # seconds for what takes a moment on an idle machine
+
+
+def _eager() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[arg-type]
+    return loop
+
+
+def _debugging() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = PATIENCE
+    return loop
+
+
+def _uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "debugging": _debugging,
+}
+if sys.version_info >= (3, 12):
+    LOOPS["eager"] = _eager
+if sys.platform != "win32":
+    LOOPS["uvloop"] = _uvloop
+each_loop = pytest.mark.parametrize("kind", LOOPS)
+
+
+async def _idle(orch: Any) -> None:
+    """Wait until nothing is left on this loop but the caller."""
+    async with asyncio.timeout(PATIENCE):
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+    await orch.wait_async(lambda: orch.connections == 0, "no connection is left")
+
+
+@each_loop
+@pytest.mark.parametrize("mode", ["", "p-"])
+def test_a_thousand_calls_at_once(orch: Any, kind: str, mode: str) -> None:
+    count = 1000 if (kind, mode) == ("asyncio", "") else 50
+
+    async def main() -> None:
+        async with Gateway(orch_url=orch.url) as gateway:
+            calls = (
+                gateway.run_async(f"{mode}echo", input=number, timeout=PATIENCE) for number in range(count)
+            )
+            assert await asyncio.gather(*calls) == list(range(count))
+            assert sum(seen.path == "/discovery" for seen in orch.seen) == 1
+            assert not orch.sessions
+        await _idle(orch)
+
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(main())
+
+
+@each_loop
+def test_every_verb_on_loops_of_every_kind(tls_orch: Any, kind: str) -> None:
+    async def main() -> None:
+        gateway = Gateway(orch_url=tls_orch.url)
+        assert await gateway.run_async("echo", input=1) == 1
+        assert [event.data async for event in gateway.stream_async("p-tokens")] == ["0", "1", "2"]
+        async with gateway.live("live") as session:
+            await session.control.write({"n": 1})
+            assert await anext(session.events) == {"got": {"n": 1}}
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(gateway.run_async("p-slow"), 0.3)
+        assert gateway.run("echo", input=2) == 2  # on the loop of the synchronous verbs, from within this one
+        assert {one.name for one in await gateway.capabilities_async()} >= {"echo", "live"}
+        await gateway.aclose()
+
+    with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+        runner.run(main())
+    tls_orch.wait(lambda: not tls_orch.sessions, "the sessions are stopped")
+    tls_orch.wait(lambda: tls_orch.connections == 0, "no connection is left")
+
+
+def test_loops_threads_and_closing_at_once(orch: Any) -> None:
+    """Whoever closes a shared gateway ends calls with an error that says so, and nothing else."""
+    gateway = Gateway(orch_url=orch.url)
+    over = threading.Event()
+    ended: list[BaseException] = []
+    counts = dict.fromkeys((*LOOPS, "sync"), 0)
+
+    def check(error: LivepeerError) -> None:
+        discovering = isinstance(error, NoOrchestratorError) and "closed on this side" in str(error)
+        if not discovering and not isinstance(error, ConnectionFailed | StreamError):
+            ended.append(error)
+
+    async def calls(kind: str) -> None:
+        async def one(number: int) -> None:
+            while not over.is_set():
+                try:
+                    assert await gateway.run_async("p-echo", input=number) == number
+                    counts[kind] += 1
+                except LivepeerError as error:
+                    check(error)
+
+        await asyncio.gather(*map(one, range(4)))
+
+    def on_a_loop(kind: str) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:
+            runner.run(calls(kind))
+
+    def synchronous() -> None:
+        while not over.is_set():
+            try:
+                assert len(gateway.run("tokens", input={"count": 3})) == 3
+                counts["sync"] += 1
+            except LivepeerError as error:
+                check(error)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        running = [pool.submit(on_a_loop, kind) for kind in LOOPS]
+        running += [pool.submit(synchronous) for _ in range(4)]
+        try:
+            for _ in range(8):
+                before = dict(counts)
+                orch.wait(
+                    lambda seen=before: (
+                        all(counts[kind] > seen[kind] for kind in counts)
+                        or any(one.done() for one in running)
+                    ),
+                    f"everybody gets through, {counts}",
+                    PATIENCE,
+                )
+                gateway.close()
+        finally:
+            over.set()
+        for one in running:
+            one.result(PATIENCE)
+    gateway.close()
+    assert not ended
+    orch.wait(lambda: not orch.sessions, "the sessions are stopped")
+    orch.wait(lambda: orch.connections == 0, "no connection is left")
+
+
+def test_two_loops_that_close_at_once(orch: Any) -> None:
+    """Each would wait for the other, and stand still meanwhile."""
+    gateway = Gateway(orch_url=orch.url)
+    both = threading.Barrier(2)
+
+    async def main() -> None:
+        assert await gateway.run_async("echo", input=1) == 1
+        both.wait(PATIENCE)
+        gateway.close()
+        both.wait(PATIENCE)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(asyncio.run, main()) for _ in range(2)]:
+            one.result(PATIENCE)
+    orch.wait(lambda: orch.connections == 0, "no connection is left")
+
+
+@pytest.mark.parametrize("how", ["close", "aclose"])
+def test_closing_while_another_loop_ends(orch: Any, how: str) -> None:
+    """A loop that stops for good doesn't hold up who wants its connections closed."""
+    gateway = Gateway(orch_url=orch.url)
+    loop = asyncio.new_event_loop()
+    asked = threading.Event()
+
+    async def main() -> None:
+        assert await gateway.run_async("echo", input=1) == 1
+        ready.set()
+        await asyncio.to_thread(asked.wait, PATIENCE)
+        loop.stop()  # in the same turn in which the closing begins
+
+    ready = threading.Event()
+
+    def serve() -> None:
+        task = loop.create_task(main())
+        loop.run_forever()
+        assert task.done()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert ready.wait(PATIENCE)
+    asked.set()
+    if how == "close":
+        gateway.close()
+    else:
+        asyncio.run(gateway.aclose())
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(gateway.aclose())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    orch.wait(lambda: orch.connections == 0, "no connection is left")
+
+
+@posix
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_forks_in_the_midst_of_calls(orch: Any, silent: Any, loop: str) -> None:
+    """Threads and a loop keep calling while the process forks and spawns; each child calls, too."""
+    silent(
+        """
+        import asyncio, multiprocessing, os, sys, threading, time, warnings
+        warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # of Python 3.12
+        warnings.filterwarnings("ignore", ".*policy.*", DeprecationWarning)  # of Python 3.14
+        if sys.argv[2] == "uvloop":
+            import uvloop
+            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        from livepeer.client import Gateway
+        gw = Gateway(orch_url=sys.argv[1], timeout=60)
+        over = threading.Event()
+        done = []
+
+        def calls():
+            while not over.is_set():
+                assert gw.run("p-echo", input=1) == 1
+                assert [e.data for e in gw.stream("tokens", input={"count": 2})] == ["0", "1"]
+                done.append("sync")
+
+        async def calls_async():
+            while not over.is_set():
+                assert await asyncio.gather(*(gw.run_async("echo", input=n) for n in range(3))) == [0, 1, 2]
+                done.append("async")
+
+        threads = [threading.Thread(target=calls) for _ in range(4)]
+        threads.append(threading.Thread(target=lambda: asyncio.run(calls_async())))
+        for thread in threads: thread.start()
+        for number in range(6):
+            before = len(done)
+            while len(done) < before + 5 and all(thread.is_alive() for thread in threads): time.sleep(0.001)
+            if not (pid := os.fork()):
+                assert gw.run("echo", input=number) == number
+                if number % 2:
+                    assert asyncio.run(gw.run_async("p-echo", input=number)) == number
+                    gw.close()
+                if number % 3:
+                    os._exit(0)
+                sys.exit(0)
+            deadline = time.monotonic() + 60
+            while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                if time.monotonic() > deadline:
+                    os.kill(pid, 9)
+                    over.set()
+                    sys.exit(f"child {number} hangs")
+                time.sleep(0.002)
+            assert ended[1] == 0, (number, ended)
+        before = {kind: done.count(kind) for kind in ("sync", "async")}
+        while any(done.count(kind) < before[kind] + 3 for kind in before): time.sleep(0.001)
+        over.set()
+        for thread in threads: thread.join()
+        """,
+        orch.url,
+        loop,
+    )
+    orch.wait(lambda: not orch.sessions, "the sessions are stopped")
+    orch.wait(lambda: orch.connections == 0, "no connection is left")
+
+
+@pytest.mark.parametrize("verb", ["run", "run_async"])
+def test_exit_while_a_name_server_does_not_answer(silent: Any, verb: str) -> None:
+    """Nobody waits for the thread that does. (No name server can be made to hang here.)"""
+    out = silent(
+        """
+        import asyncio, socket, sys, threading
+        socket.getaddrinfo = lambda host, *_, **__: threading.Event().wait()
+        from livepeer.client import DeadlineExceeded, Gateway
+        gw = Gateway(orch_url="https://orchestrator.invalid:8935", timeout=0.2)
+        try:
+            gw.run("echo") if sys.argv[1] == "run" else asyncio.run(gw.run_async("echo"))
+        except DeadlineExceeded:
+            print("in time")
+        """,
+        verb,
+    )
+    assert out == "in time\n"
