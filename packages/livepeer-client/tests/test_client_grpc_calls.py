@@ -24,8 +24,9 @@ from livepeer.client import (
     OrchestratorError,
     ResponseError,
 )
-from livepeer.client._grpc import GET_ORCHESTRATOR, orchestrator
+from livepeer.client._grpc import GET_ORCHESTRATOR, asking
 from livepeer.client._grpc.lp_rpc_pb2 import OrchestratorInfo, OrchestratorRequest
+from livepeer.client._grpc.orchestrator import get_orchestrator
 
 Answer = Callable[[h2.connection.H2Connection, int], Any]
 OK = [(":status", "200"), ("content-type", "application/grpc")]
@@ -67,7 +68,7 @@ async def server(answer: Answer, seen: list[Any] | None = None) -> AsyncIterator
 
 async def ask(url: str, **wanted: Any) -> OrchestratorInfo:
     async with Gateway(orch_url=url) as gateway:
-        return await orchestrator.get_orchestrator(url, gateway._pool, **wanted)
+        return await get_orchestrator(url, gateway._pool, **wanted)
 
 
 def message(body: bytes, flag: int = 0, status: str = "0") -> Answer:
@@ -174,7 +175,7 @@ async def test_answers_that_are_none(answer: Answer, error: type[LivepeerError],
 
 async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     async with server(lambda *_: None) as url:
-        monkeypatch.setattr(orchestrator, "_ANSWER", 0.2)
+        monkeypatch.setattr(asking, "_ANSWER", 0.2)
         with pytest.raises(FirstByteTimeout, match=r"within 0\.2 s"):
             await ask(url)
     with pytest.raises(ConnectionFailed, match="refused") as failed:
