@@ -182,6 +182,9 @@ async def test_a_runner_that_is_not_there_any_more(verbs: Verbs, worker: Worker)
     app = (await worker.register())["app"]
     assert await verbs.run(app) == {"done": True}
     await worker.stop()
+    with pytest.raises(OrchestratorError) as caught:
+        await verbs.run(app)  # on the connection of the call before, if the node hasn't noticed its end
+    assert caught.value.status == 502
     with pytest.raises(OrchestratorError, match="not there") as caught:
         await verbs.run(app)
     assert caught.value.status == 502
