@@ -127,10 +127,10 @@ class Orchestrator:
         if self._runner is not None:
             self.trickle.close()
             with contextlib.suppress(NotImplementedError):  # Windows' event loop accepts in another way
-                # Python 3.11 loses a connection that it accepts in the very turn in which the server closes.
+                # asyncio loses a connection that it accepts in the very turns in which the server closes.
                 asyncio.get_running_loop().remove_reader(self._listener)
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
+                for _ in range(5):
+                    await asyncio.sleep(0)
             await self._runner.cleanup()
             self._runner = None
 

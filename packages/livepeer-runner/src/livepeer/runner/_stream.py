@@ -81,8 +81,8 @@ class LiveStream:
     ) -> None:
         self.contract = contract
         self.session_id = session_id
-        self.began_at = time.monotonic()
-        self.pipeline = copy.copy(pipeline)
+        self.began_at: float = time.monotonic()
+        self.pipeline: LivePipeline = copy.copy(pipeline)
         self.pipeline._emitter = self
         self.reason: str | None = None
         self._urls = urls
