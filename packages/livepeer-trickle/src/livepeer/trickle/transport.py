@@ -23,6 +23,7 @@ from yarl import URL
 
 from ._connections import Connections
 from ._lookups import Resolver
+from ._pooled import KEPT, Connector
 from ._proxies import open_tunnel, proxy_for
 from ._sockets import dial, open_socket
 from ._version import __version__
@@ -195,10 +196,12 @@ class Transport:
         self.user_agent: str = user_agent or f"livepeer-trickle/{__version__}"
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._connections = Connections(self.tls, self._open_socket)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=20, socket_factory=self._open_socket, resolver=Resolver()
-            ),
+        self._session = self._make_session(keepalive_timeout=KEPT)
+        self._fresh: aiohttp.ClientSession | None = None  # each of its requests has a connection of its own
+
+    def _make_session(self, **options: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=Connector(socket_factory=self._open_socket, resolver=Resolver(), **options),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self.user_agent},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
@@ -212,12 +215,17 @@ class Transport:
         """The aiohttp session, for what `request` doesn't cover (a WebSocket)."""
         return self._session
 
-    def request(self, method: str, url: str | URL, **options: Any) -> Any:
+    def request(self, method: str, url: str | URL, *, fresh: bool = False, **options: Any) -> Any:
         """Start a request: an awaitable and async context manager of `aiohttp.ClientResponse`.
 
-        Takes the options of `aiohttp.ClientSession.request`; adds the pinned certificate and the proxy.
+        Takes the options of `aiohttp.ClientSession.request`; adds the pinned certificate and the proxy. A
+        GET, PUT or DELETE is sent once more when a connection that was used before breaks; a POST never is.
+        With `fresh` it goes over a connection that was made for it, which no server can be closing already.
         """
-        return self._session.request(method, url, **self.options_for(url, **options))
+        session = self._session
+        if fresh:
+            session = self._fresh = self._fresh or self._make_session(force_close=True)
+        return session.request(method, url, **self.options_for(url, **options))
 
     def options_for(self, url: str | URL, **options: Any) -> dict[str, Any]:
         """The aiohttp options of a request to this URL: its certificate, its proxy, no redirects."""
@@ -273,6 +281,8 @@ class Transport:
             await self._connections.aclose()
         finally:
             await self._session.close()  # when this is cancelled meanwhile, too
+            if self._fresh is not None:
+                await self._fresh.close()
         deadline = time.monotonic() + _GOODBYE
         while any(opened.fileno() != -1 for opened in self._sockets) and time.monotonic() < deadline:
             await asyncio.sleep(0.001)

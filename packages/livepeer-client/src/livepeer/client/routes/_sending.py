@@ -46,7 +46,9 @@ async def send(
     with translated(url, **details):
         for _ in range(2):
             body = payload(call.body.content) if call.method != "GET" else None
-            sending = transport.request(call.method, target, data=body, headers=sent, timeout=limits)
+            sending = transport.request(
+                call.method, target, fresh=call.paid, data=body, headers=sent, timeout=limits
+            )
             try:
                 async with asyncio.timeout(call.timeout.first_byte) as waiting:
                     response: aiohttp.ClientResponse = await sending

@@ -1,0 +1,54 @@
+"""HTTP connections that are used again, as long as their server hasn't closed them.
+
+A request that is written to a connection which the server has just closed fails, and nobody can tell from
+here whether it was read before. What can be told is whether the server had closed it already: that is in the
+socket, even when the event loop had no turn to look (a loop that runs for each call only, code that blocks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import weakref
+from typing import Any
+
+import aiohttp
+
+__all__ = ["KEPT", "Connector", "is_stale"]
+
+KEPT = 20.0
+"""Seconds that an idle connection is kept: less than servers do. An orchestrator keeps it 10 minutes
+(``HTTPIdleTimeout`` of go-livepeer v0.9.1), proxies before it about 60 s."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """aiohttp's connector, which looks at a connection before it gives it out again."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(limit=0, **options)
+        self._given: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        """A connection for a request: an idle one that is still good, or a fresh one."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol not in self._given:
+                self._given.add(protocol)
+                return connection
+            if not is_stale(connection.transport):
+                return connection
+            connection.close()
+
+
+def is_stale(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether an idle connection was closed by its peer, or has something to read that nobody asked for."""
+    opened = transport.get_extra_info("socket") if transport is not None else None
+    descriptor = opened.fileno() if opened is not None else -1
+    if descriptor < 0:
+        return True
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

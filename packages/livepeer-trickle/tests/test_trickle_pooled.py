@@ -1,0 +1,115 @@
+"""Which connection a request goes over: an idle one that its server hasn't closed, or one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import aiohttp
+import pytest
+
+from livepeer.trickle import Transport
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Server:
+    """Counts connections and requests; each connection takes as many requests as `most`, and is closed then.
+
+    In a thread, so that it goes on while the client's event loop is blocked. `extra` follows an answer.
+    """
+
+    def __init__(self) -> None:
+        self.most = 1000
+        self.extra = b""
+        self.answering = True
+        self.connections: list[int] = []
+        self.closed = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        workers = []
+        with contextlib.suppress(OSError):
+            while True:
+                opened, _ = self._listener.accept()
+                self.connections.append(0)
+                workers.append(threading.Thread(target=self._serve, args=(opened, len(self.connections) - 1)))
+                workers[-1].start()
+        for worker in workers:
+            worker.join()
+
+    def _serve(self, opened: socket.socket, number: int) -> None:
+        with opened, contextlib.suppress(OSError):
+            opened.settimeout(30)
+            while self.connections[number] < self.most and opened.recv(65536):
+                self.connections[number] += 1
+                if not self.answering:
+                    break
+                opened.sendall(ANSWER + self.extra)
+        self.closed.set()
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(30)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    started = Server()
+    yield started
+    started.stop()
+
+
+async def post(transport: Transport, url: str, *, fresh: bool = False) -> str:
+    async with transport.request("POST", url, data=b"x", fresh=fresh) as response:
+        return str(await response.text())
+
+
+async def test_what_the_server_closed_while_nobody_looked_is_not_used(server: Server) -> None:
+    server.most = 1
+    async with Transport() as transport:
+        for number in range(3):
+            server.closed.clear()
+            assert await post(transport, server.url) == "ok"
+            assert server.closed.wait(30)  # the event loop doesn't run meanwhile
+            assert server.connections == [1] * (number + 1)
+
+
+async def test_what_nobody_asked_for_is_not_read_as_the_next_answer(server: Server) -> None:
+    server.extra = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    async with Transport() as transport:
+        assert await post(transport, server.url) == "ok"
+        assert await post(transport, server.url) == "ok"
+
+
+async def test_a_post_that_was_sent_is_never_sent_again(server: Server) -> None:
+    async with Transport() as transport:
+        assert await post(transport, server.url) == "ok"
+        server.answering = False
+        with pytest.raises(aiohttp.ClientError):
+            await post(transport, server.url)
+        assert server.connections == [2], "the connection was good until the request was there"
+        with pytest.raises(aiohttp.ClientError):
+            await post(transport, server.url)
+        assert server.connections == [2, 1]
+
+
+async def test_a_fresh_connection_is_nobody_elses(server: Server) -> None:
+    async with Transport() as transport:
+        for _ in range(2):
+            assert await post(transport, server.url) == "ok"
+        for _ in range(2):
+            assert await post(transport, server.url, fresh=True) == "ok"
+        assert await post(transport, server.url) == "ok"
+        assert server.connections == [3, 1, 1]
+        answers = await asyncio.gather(*(post(transport, server.url, fresh=True) for _ in range(4)))
+        assert answers == ["ok"] * 4
+        assert server.connections == [3, 1, 1, 1, 1, 1, 1]
