@@ -23,8 +23,8 @@ from livepeer.client.gateway import Gateway
 # What is documented: the verbs' own types, and every error of the tree in `errors`.
 DOCUMENTED = {
     "AsyncStreamResponse", "Attempt", "AudioFrame", "Blob", "Capability", "ChannelStats", "Gateway", "Gpu",
-    "Latency", "LiveSession", "MediaOutput", "MediaPublish", "Price", "Rejection", "Response", "SessionStats",
-    "StreamEvent", "StreamResponse", "Timeout", "VideoFrame", "__version__",
+    "Latency", "LiveSession", "MediaOutput", "MediaPublish", "Price", "Rejection", "RequestRecord",
+    "Response", "SessionStats", "StreamEvent", "StreamResponse", "Timeout", "VideoFrame", "__version__",
 }  # fmt: skip
 HEAVY = (
     "aiohttp",

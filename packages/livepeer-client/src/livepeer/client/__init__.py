@@ -19,6 +19,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from livepeer.trickle.media import AudioFrame, MediaOutput, MediaPublish, VideoFrame
 
+    from ._observing import RequestRecord
     from .catalogue import Capability, Gpu, Price
     from .errors import (
         Attempt,
@@ -98,6 +99,7 @@ __all__ = [
     "Price",
     "PriceExceeded",
     "Rejection",
+    "RequestRecord",
     "Response",
     "ResponseError",
     "SessionEnded",
@@ -116,6 +118,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "._observing": ("RequestRecord",),
     ".catalogue": (
         "Capability",
         "Gpu",

@@ -89,6 +89,9 @@ class Calls:
         response = answer.response
         try:
             data = await self._result(answer, call)
+        except BaseException as error:
+            answer.failure = error
+            raise
         finally:
             await answer.aclose()
         return Response(

@@ -19,6 +19,7 @@ from livepeer.trickle.transport import CertificateChanged, TLSPolicy, Transport
 
 from ._elsewhere import Elsewhere
 from ._fork import abandon, on_fork
+from ._observing import Observer
 from ._urls import redact
 from ._version import __version__
 from .errors import (
@@ -52,8 +53,9 @@ class Pool:
     has cancelled the tasks and before it closes the loop, so nobody has to close a gateway.
     """
 
-    def __init__(self, tls: TLSPolicy) -> None:
+    def __init__(self, tls: TLSPolicy, observer: Observer | None = None) -> None:
         self.tls = tls
+        self.observer = observer or Observer()
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = weakref.WeakKeyDictionary()
         self._elsewhere = Elsewhere()
         on_fork(self)

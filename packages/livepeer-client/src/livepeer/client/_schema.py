@@ -8,8 +8,9 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ._http import Pool, translated
+from ._http import Pool
 from ._merging import PIPELINES
+from ._observing import asking
 from ._urls import allowed, redact
 from .errors import (
     CapabilityError,
@@ -104,11 +105,12 @@ async def _fetch(runner: Runner, pool: Pool, timeout: Timeout) -> dict[str, Any]
     if there.scheme == "https" and there.netloc != orchestrator.netloc and pool.tls.mode != "insecure":
         options["ssl"] = ssl.create_default_context(cafile=pool.tls.ca)
     transport = await pool.transport()
-    with translated(url, orchestrator=runner.orchestrator):
+    with asking(pool, "schema", "GET", url, orchestrator=runner.orchestrator) as answered:
         async with (
             asyncio.timeout(timeout.total),
             transport.request("GET", url, **options) as answer,
         ):
+            answered(answer.status)
             body = await answer.content.read(_LARGEST + 1)
             while len(body) <= _LARGEST and (more := await answer.content.read(_LARGEST)):
                 body += more

@@ -80,11 +80,13 @@ def join_path(base: str, path: str) -> str:
 
 
 def redact(url: str) -> str:
-    """The URL without its password, for messages."""
-    parts = urlsplit(url)
-    if parts.username is None and parts.password is None:
+    """The URL without its password and its query, which may hold keys, for messages."""
+    if "@" not in url and "?" not in url:
         return url
-    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        parts = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}")
+    return parts._replace(query="***" if parts.query else "").geturl()
 
 
 def _is_private(host: str) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ._fork import abandon, on_fork
-from ._http import Pool, running_loop, translated
+from ._http import Pool, running_loop
+from ._observing import asking
 from ._urls import forbidden, redact
 from .catalogue import Runner, parse_runner
 from .config import Config
@@ -99,11 +100,12 @@ class Discovery:
         headers = {} if is_orchestrator else dict(self._config.discovery_headers)
         try:
             transport = await self._pool.transport()
-            with translated(url, orchestrator=redact(place)):
+            with asking(self._pool, "discovery", "GET", url, orchestrator=redact(place)) as answered:
                 async with (
                     asyncio.timeout(_PATIENCE),
                     transport.request("GET", url, headers=headers) as answer,
                 ):
+                    answered(answer.status)
                     body = await answer.read()
                     status = answer.status
         except LivepeerError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, overload
 
 from . import live as _live
 from ._loop_thread import loop_thread
+from ._observing import Observer, RequestRecord
 from .catalogue import Capability
 from .config import Urls, read_config
 from .errors import ConfigurationError
@@ -40,11 +42,20 @@ class Gateway:
         tls: How certificates of orchestrators are checked: ``"pin"`` (accept at first use, then only that
             one), ``"pin-strict"``, ``"verify"`` or ``"insecure"``.
         timeout: The limits of a call that names none; seconds in total, or a `Timeout`.
+        on_request: Called with a `RequestRecord` at the end of every request: calls with all their tries,
+            and what the gateway asks for its own (discovery, prices, reservations). Not for segments of live
+            media, which `LiveSession.stats` counts. It runs on the event loop of the request, so it returns
+            at once: it counts, or puts the record into a queue. What it raises is logged. It is pickled
+            with the gateway.
         signer_url, signer_headers, gateway_url, max_price, budget, eth_usd: Payments, which this version
             doesn't have: giving one raises.
 
     Without arguments the environment decides: ``LIVEPEER_TOKEN``, ``LIVEPEER_ORCH_URL``,
     ``LIVEPEER_DISCOVERY_URL``.
+
+    The loggers ``livepeer.client`` and ``livepeer.trickle`` say nothing up to INFO when all is in order; at
+    DEBUG, one line for each request. ``LIVEPEER_LOG=debug`` (or ``info``, ``warning``, ``error``) in the
+    environment shows that on stderr, unless the application has set these loggers up itself.
 
     Raises:
         ConfigurationError: Nothing is configured, or a value can't be used.
@@ -65,6 +76,7 @@ class Gateway:
         eth_usd: float | None = None,
         tls: str = "pin",
         timeout: TimeoutValue = None,
+        on_request: Callable[[RequestRecord], object] | None = None,
     ) -> None:
         _refuse_later(
             signer_url=signer_url,
@@ -79,6 +91,7 @@ class Gateway:
         )
         self._timeout = as_timeout(timeout) if timeout is not None else None
         self._tls_mode = tls
+        self._on_request = _synchronous(on_request)
         self._connect()
 
     def _connect(self) -> None:
@@ -87,8 +100,10 @@ class Gateway:
 
         from ._calls import Calls
         from ._http import Pool
+        from ._logs import configure
 
-        self._pool = Pool(TLSPolicy(self._tls_mode))  # type: ignore[arg-type]
+        configure()
+        self._pool = Pool(TLSPolicy(self._tls_mode), Observer(self._on_request))  # type: ignore[arg-type]
         self._calls = Calls(self._config, self._pool)
 
     @overload
@@ -443,12 +458,18 @@ class Gateway:
         return f"<Gateway {', '.join(map(redact, self._config.places))} ({self._config.source})>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self._config, "timeout": self._timeout, "tls": self._tls_mode}
+        return {
+            "config": self._config,
+            "timeout": self._timeout,
+            "tls": self._tls_mode,
+            "on_request": self._on_request,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._config = state["config"]
         self._timeout = state["timeout"]
         self._tls_mode = state["tls"]
+        self._on_request = state["on_request"]
         self._connect()
 
     async def _call(
@@ -505,6 +526,17 @@ async def _encode(value: Any, model: str | None) -> Body:
 
 async def _ready(body: Body) -> Body:
     return body
+
+
+def _synchronous(hook: Any) -> Any:
+    """Refuse what can't be called at the end of a request."""
+    if hook is None or (callable(hook) and not inspect.iscoroutinefunction(hook)):
+        return hook
+    raise ConfigurationError(
+        f"on_request= is a {'coroutine function' if callable(hook) else type(hook).__name__}; it is an "
+        "ordinary function that takes a RequestRecord.",
+        hint="It can put the record into an asyncio.Queue that a task of yours reads.",
+    )
 
 
 def _seconds(name: str, value: float | None) -> float | None:

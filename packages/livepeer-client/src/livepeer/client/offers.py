@@ -19,7 +19,8 @@ from fractions import Fraction
 from typing import Any
 
 from ._fork import abandon, on_fork
-from ._http import Pool, running_loop, translated
+from ._http import Pool, running_loop
+from ._observing import asking
 from ._urls import redact
 from .catalogue import Price
 from .errors import LivepeerError, Rejection
@@ -157,11 +158,12 @@ class Offers:
         headers = {"Livepeer-Eth-Address": _NOBODY, "Livepeer-Capability": capability}
         try:
             transport = await self._pool.transport()
-            with translated(url, orchestrator=redact(orchestrator)):
+            with asking(self._pool, "offers", "GET", url, orchestrator=redact(orchestrator)) as answered:
                 async with (
                     asyncio.timeout(_PATIENCE),
                     transport.request("GET", url, headers=headers) as answer,
                 ):
+                    answered(answer.status)
                     offer = parse_offer(answer.status, await answer.read(), orchestrator)
         except LivepeerError as error:
             return Offer(

@@ -171,9 +171,10 @@ class AsyncStreamResponse:
                     return
                 if events:
                     return
-        except LivepeerError:
+        except LivepeerError as error:
             if self._over:
                 return  # closed by its reader, in another task or thread
+            self._answer.failure = error
             await self._end()
             raise
 
@@ -187,6 +188,8 @@ class AsyncStreamResponse:
             failure.orchestrator = failure.orchestrator or self.orchestrator
             failure.request_id = failure.request_id or self.request_id
         self.complete, self._failure = failure is None and not cut, failure
+        assert self._answer is not None
+        self._answer.failure = failure
 
     async def _chunk(self) -> bytes:
         from ._http import translated

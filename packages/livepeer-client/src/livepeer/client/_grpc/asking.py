@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import ssl
-import time
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
@@ -20,6 +18,7 @@ from yarl import URL
 from livepeer.trickle.transport import CertificateChanged
 
 from .._http import as_livepeer_error
+from .._observing import asking
 from .._urls import redact
 from .._version import __version__
 from ..errors import (
@@ -65,7 +64,6 @@ _STATUSES = {
     16: ("UNAUTHENTICATED", 401),
 }
 _DEADLINE, _EXHAUSTED, _UNIMPLEMENTED, _UNAVAILABLE = 4, 8, 12, 14
-_logger = logging.getLogger("livepeer.client")
 
 
 async def ask(
@@ -79,14 +77,11 @@ async def ask(
     """See `get_orchestrator`."""
     details: dict[str, Any] = {"orchestrator": orchestrator, "request_id": request_id}
     call = _call(orchestrator, capability, model)
-    began = time.monotonic()
-    await _exchange(call, orchestrator, pool, details)
-    _logger.debug(
-        "GetOrchestrator %s: gRPC status %s, %.0f ms",
-        redact(orchestrator), call.status, 1000 * (time.monotonic() - began),
-    )  # fmt: skip
-    if call.status != 0:
-        raise _refusal(call, orchestrator, details)
+    with asking(pool, "grpc", "POST", orchestrator + GET_ORCHESTRATOR, **details) as answered:
+        await _exchange(call, orchestrator, pool, details)
+        answered(call.http_status)
+        if call.status != 0:
+            raise _refusal(call, orchestrator, details)
     try:
         return OrchestratorInfo.FromString(call.message())
     except (BadAnswer, DecodeError) as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from livepeer.trickle import Transport
 
+    from .._http import Pool
     from ..routes import Started
 
 __all__ = ["SessionSocket", "session_request"]
@@ -24,8 +25,11 @@ __all__ = ["SessionSocket", "session_request"]
 class SessionSocket:
     """A WebSocket of a session; it opens when it is awaited or entered."""
 
-    def __init__(self, transport: Transport, session: Started, path: str, *, request_id: str) -> None:
+    def __init__(
+        self, transport: Transport, session: Started, path: str, *, request_id: str, pool: Pool
+    ) -> None:
         self._transport = transport
+        self._pool = pool
         self._session = session
         self._url = _url(session, path)
         self._request_id = request_id
@@ -37,7 +41,7 @@ class SessionSocket:
     async def __aenter__(self) -> aiohttp.ClientWebSocketResponse:
         import aiohttp
 
-        from .._http import translated
+        from .._observing import asking
 
         options = self._transport.options_for(self._url)
         del options["allow_redirects"]
@@ -46,10 +50,12 @@ class SessionSocket:
             "request_id": self._request_id,
         }
         headers = {"X-Request-Id": self._request_id}
-        with translated(self._url, **details):
+        with asking(self._pool, "session", "GET", self._url, **details) as answered:
             try:
                 self._socket = await self._transport.session.ws_connect(self._url, headers=headers, **options)
+                answered(101)
             except aiohttp.WSServerHandshakeError as error:
+                answered(error.status)
                 raise CapabilityError(
                     f"{self._session.app!r} answered {error.status} instead of opening a WebSocket.",
                     status=error.status,
@@ -71,11 +77,13 @@ async def session_request(
     input: Any,
     headers: Mapping[str, str] | None,
     request_id: str,
+    pool: Pool,
 ) -> Response:
     """Send one request below the session's app, and decode its answer."""
     from yarl import URL
 
-    from .._http import payload, translated
+    from .._http import payload
+    from .._observing import asking
     from ..routes._verdict import verdict
 
     url = _url(session, path)
@@ -86,20 +94,15 @@ async def session_request(
         body = payload(encoded.content)
         sent.setdefault("Content-Type", encoded.content_type)
     began = time.monotonic()
-    with translated(url, orchestrator=session.orchestrator, request_id=request_id):
+    details: dict[str, Any] = {"orchestrator": session.orchestrator, "request_id": request_id}
+    with asking(pool, "session", method, url, **details) as answered:
         # Encoded already: yarl would write an escaped slash in the query plainly.
         target = URL(url, encoded=True)
         async with transport.request(method, target, data=body, headers=sent) as answer:
+            answered(answer.status)
             content = await answer.read()
-    if not 200 <= answer.status < 300:
-        raise verdict(
-            answer.status,
-            answer.headers,
-            content,
-            capability=session.app,
-            orchestrator=session.orchestrator,
-            request_id=request_id,
-        )
+        if not 200 <= answer.status < 300:
+            raise verdict(answer.status, answer.headers, content, capability=session.app, **details)
     return Response(
         data=decode(content, answer.content_type, answer.charset),
         content_type=answer.content_type,

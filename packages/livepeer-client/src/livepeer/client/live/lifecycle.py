@@ -96,6 +96,11 @@ class Lifecycle:
         return self._started
 
     @property
+    def pool(self) -> Pool:
+        """The gateway's connections."""
+        return self._pool
+
+    @property
     def transport(self) -> trickle.Transport:
         """The connections."""
         assert self._transport is not None

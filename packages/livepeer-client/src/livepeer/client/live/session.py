@@ -207,6 +207,7 @@ class LiveSession:
             input=input,
             headers=headers,
             request_id=self.request_id,
+            pool=self._life.pool,
         )
 
     def websocket(self, path: str) -> SessionSocket:
@@ -216,7 +217,9 @@ class LiveSession:
             CapabilityError: When it opens: the worker has no WebSocket there.
         """
         session = self._session
-        return SessionSocket(self._life.transport, session, path, request_id=self.request_id)
+        return SessionSocket(
+            self._life.transport, session, path, request_id=self.request_id, pool=self._life.pool
+        )
 
     async def close(self, drain: float = 5.0) -> None:
         """End the session: finish the input, wait for the rest of the output, tell the orchestrator.

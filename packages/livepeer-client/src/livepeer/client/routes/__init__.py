@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from livepeer.trickle import Transport
 
+    from .._observing import Observation
     from ._health import Health
 
 __all__ = ["Answer", "Call", "LiveCall", "Route", "Started"]
@@ -57,6 +58,10 @@ class Answer:
         price: Its advertised price; None when it is free.
         release: Begins to give back what the call reserved; called once, after the body.
         decoder: Makes what the body's events are read by, where that isn't its media type's ordinary way.
+        seen: Is told of its end.
+
+    Attributes:
+        failure: Why its body could not be read to the end, if that is so.
     """
 
     def __init__(
@@ -68,13 +73,16 @@ class Answer:
         price: str | None = None,
         release: Callable[[], asyncio.Task[None]] | None = None,
         decoder: Callable[[], Decoder] | None = None,
+        seen: Observation | None = None,
     ) -> None:
+        self.failure: BaseException | None = None
         self.response = response
         self.orchestrator = orchestrator
         self.app = app
         self.price = price
         self._release = release
         self._decoder = decoder
+        self._seen = seen
         self._process = os.getpid()
 
     @property
@@ -101,6 +109,9 @@ class Answer:
 
         if self.inherited:
             return None
+        failure, self.failure = self.failure, None  # whose traceback leads back to here
+        if self._seen is not None:
+            self._seen.end(failure)
         hang_up(self.response)
         release, self._release = self._release, None
         return release() if release is not None else None

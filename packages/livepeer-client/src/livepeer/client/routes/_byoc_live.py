@@ -139,9 +139,10 @@ class _Stream:
 
         url = join_path(self._orchestrator, f"/ai/stream/{verb}")
         call = Call(self._capability, body, Timeout(), self._request_id)
-        response = await send(
-            self._pool, url, call, headers=headers, orchestrator=self._orchestrator, judge=judge
-        )
+        response, _ = await send(
+            self._pool, url, call,
+            route="byoc", headers=headers, orchestrator=self._orchestrator, judge=judge,
+        )  # fmt: skip
         with translated(url, **self._details):
             await response.read()
         return response.headers

@@ -11,6 +11,8 @@ import aiohttp
 from yarl import URL
 
 from .._http import Pool, payload, same_slash, translated
+from .._observing import Observation
+from .._urls import redact
 from ..errors import FirstByteTimeout, LivepeerError
 from . import Call
 
@@ -23,18 +25,54 @@ _MAX_ERROR = 1024 * 1024  # bytes read of an error's body
 
 
 async def send(
-    pool: Pool, url: str, call: Call, *, headers: Mapping[str, str], orchestrator: str, judge: Judge
-) -> aiohttp.ClientResponse:
+    pool: Pool,
+    url: str,
+    call: Call,
+    *,
+    route: str,
+    headers: Mapping[str, str],
+    orchestrator: str,
+    judge: Judge,
+    control: bool = True,
+) -> tuple[aiohttp.ClientResponse, Observation | None]:
     """Send a call's request, and return the response when its head is there.
 
     Args:
         pool: The gateway's connections.
         url: Where to, already escaped.
         call: What to send, and how long it may take.
+        route: The route's name, for who observes.
         headers: Beside the body's content type.
         orchestrator: The orchestrator's URL, for errors.
         judge: Makes the error of an answer with a status outside of 200 to 299.
+        control: Whether the request is none of the caller's own, and over for who observes with its head.
+
+    Returns:
+        The response; and who observes it, if somebody does, and has to be told of its end.
     """
+    seen = pool.observer.begin(route, call.method, url, orchestrator=orchestrator, request_id=call.request_id)
+    if seen is None:
+        return await _exchange(pool, url, call, headers, orchestrator, judge=judge), None
+    try:
+        response = await _exchange(pool, url, call, headers, orchestrator, judge=judge, seen=seen)
+    except BaseException as error:
+        seen.end(error)
+        raise
+    if control:
+        seen.end()
+    return response, seen
+
+
+async def _exchange(
+    pool: Pool,
+    url: str,
+    call: Call,
+    headers: Mapping[str, str],
+    orchestrator: str,
+    *,
+    judge: Judge,
+    seen: Observation | None = None,
+) -> aiohttp.ClientResponse:
     details = {"orchestrator": orchestrator, "request_id": call.request_id}
     transport = await pool.transport()
     target = URL(url, encoded=True)
@@ -68,10 +106,8 @@ async def send(
                 break
             response.release()
             target = moved
-        _logger.debug(
-            "%s %s %d request_id=%s %.0f ms",
-            call.method, target.path, response.status, call.request_id, 1000 * (time.monotonic() - began),
-        )  # fmt: skip
+        if seen is not None:
+            seen.answered(response.status)
         if 200 <= response.status < 300:
             return response
         try:
@@ -90,5 +126,5 @@ async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
             if len(body) >= limit:
                 break
     except aiohttp.ClientError:
-        _logger.debug("the body of an error from %s broke off", response.url)
+        _logger.debug("the body of an error from %s broke off", redact(str(response.url)))
     return bytes(body[:limit])

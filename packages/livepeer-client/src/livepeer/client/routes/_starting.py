@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 
 from .._http import Pool, translated
+from .._observing import asking
+from .._urls import redact
 from ..errors import LivepeerError, ResponseError
 from ..inputs import Body, encode_input
 
@@ -71,13 +73,14 @@ async def tell(
     for attempt in range(_TRIES):
         try:
             transport = await pool.transport()
-            with translated(url):
+            with asking(pool, "stop", method, url) as answered:
                 async with (
                     asyncio.timeout(patience),
                     transport.request(method, url, headers=headers) as response,
                 ):
+                    answered(response.status)
                     await response.read()
             return
         except LivepeerError as error:
-            _logger.debug("%s was not ended: %s", url, error)
+            _logger.debug("%s was not ended: %s", redact(url), error)
             await asyncio.sleep(0.1 * 2**attempt)

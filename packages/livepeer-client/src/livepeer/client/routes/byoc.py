@@ -112,10 +112,10 @@ class ByocRoute:
                 orchestrator=self.orchestrator, request_id=call.request_id,
             )  # fmt: skip
 
-        response = await send(
+        response, seen = await send(
             self._pool, join_path(self.orchestrator, f"/process/request{path}"),
             dataclasses.replace(call, method="POST"),  # whatever the worker is to do
-            headers=headers, orchestrator=self.orchestrator, judge=judge,
+            route=self.name, control=False, headers=headers, orchestrator=self.orchestrator, judge=judge,
         )  # fmt: skip
         answer = Answer(
             response,
@@ -123,6 +123,7 @@ class ByocRoute:
             app=self._capability,
             price=str(self._price) if self._price else None,
             decoder=lambda: self._decoder(response, seconds),
+            seen=seen,
         )
         self._pool.track(answer)
         return answer

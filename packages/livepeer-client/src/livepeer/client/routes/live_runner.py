@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from .._http import Pool
+from .._observing import Observation
 from .._urls import allowed, check_path, join_path
 from ..catalogue import Runner
 from ..errors import CapabilityError, LivepeerError
@@ -44,15 +45,14 @@ class LiveRunnerRoute:
         """Send a request; on a persistent runner in a session of its own, ended with the answer."""
         path = check_path(call.path if call.path is not None else self._advertised("run") or "/run")
         if self._runner.mode == "single-shot":
-            response = await self._send(join_path(self._runner.url, path), call)
-            return self._answer(response, None)
+            return self._answer(*await self._send(join_path(self._runner.url, path), call, control=False))
         _, app_url, stop = await self._unless_abandoned(self._reserve(call.request_id, call.timeout))
         try:
-            response = await self._send(join_path(app_url, path), call)
+            sent = await self._send(join_path(app_url, path), call, control=False)
         except BaseException:
             self._pool.adopt(stop)  # in the gateway's care, so that a cancelled caller doesn't wait for it
             raise
-        return self._answer(response, stop)
+        return self._answer(*sent, stop)
 
     async def open_live(self, call: LiveCall) -> Started:
         """Reserve a session and ask the worker to open its channels."""
@@ -77,7 +77,7 @@ class LiveRunnerRoute:
         )
         request = Call(call.capability, body, Timeout(), call.request_id)
         try:
-            response = await self._send(join_path(app_url, path), request)
+            response, _ = await self._send(join_path(app_url, path), request)
             started.raw = await self._object(response, request, "The start of a session")
             for role in CHANNELS:
                 url = started.raw.get(f"{role}_url")
@@ -93,7 +93,9 @@ class LiveRunnerRoute:
             raise
         return started
 
-    def _answer(self, response: aiohttp.ClientResponse, stop: Stop | None) -> Answer:
+    def _answer(
+        self, response: aiohttp.ClientResponse, seen: Observation | None, stop: Stop | None = None
+    ) -> Answer:
         runner = self._runner
         answer = Answer(
             response,
@@ -101,6 +103,7 @@ class LiveRunnerRoute:
             app=runner.app,
             price=str(runner.price) if runner.price else None,
             release=(lambda: self._pool.adopt(stop)) if stop else None,
+            seen=seen,
         )
         self._pool.track(answer)
         return answer
@@ -115,7 +118,7 @@ class LiveRunnerRoute:
         call = Call(self._runner.app, Body(b"", "application/json"), timeout, request_id)
         details = {"orchestrator": self._runner.orchestrator, "request_id": request_id}
         with self._pool.reserving(self._runner.url, **details):
-            response = await self._send(self._runner.url, call)
+            response, _ = await self._send(self._runner.url, call)
             answer = await self._object(response, call, "The reservation of a session")
         control = allowed(answer.get("control_url"), self._runner.orchestrator, "control URL")
         app_url = allowed(answer.get("app_url"), self._runner.orchestrator, "app URL")
@@ -143,7 +146,9 @@ class LiveRunnerRoute:
             await asyncio.wait({self._pool.adopt(give_back)}, timeout=_STOP_PATIENCE)
             raise
 
-    async def _send(self, url: str, call: Call) -> aiohttp.ClientResponse:
+    async def _send(
+        self, url: str, call: Call, *, control: bool = True
+    ) -> tuple[aiohttp.ClientResponse, Observation | None]:
         """Send, and return the response when its head is there; a status outside of 2xx raises."""
         orchestrator = self._runner.orchestrator
 
@@ -154,7 +159,7 @@ class LiveRunnerRoute:
             )  # fmt: skip
 
         return await send(
-            self._pool, url, call,
+            self._pool, url, call, route=self.name, control=control,
             headers={"X-Request-Id": call.request_id}, orchestrator=orchestrator, judge=judge,
         )  # fmt: skip
 

@@ -95,10 +95,11 @@ class LV2VRoute:
         self.begun = True
         try:
             with self._pool.reserving(transcoder, **details):
-                response = await send(
+                response, _ = await send(
                     self._pool,
                     join_path(transcoder, f"/{PIPELINE}"),
                     Call(PIPELINE, body, Timeout(), call.request_id),
+                    route=self.name,
                     headers=headers,
                     orchestrator=self.orchestrator,
                     judge=judge,
