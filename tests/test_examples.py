@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,9 @@ def run(name: str, network: LocalNetwork, folder: Path, *flags: str) -> str:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # asyncio's debug mode complains of a busy machine, which is not what is tested
+    errors = re.sub(r"(?m)^Executing <.*> took \d+\.\d+ seconds\n", "", done.stderr)
+    assert (done.returncode, errors) == (0, "")
     return done.stdout
 
 

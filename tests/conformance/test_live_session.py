@@ -81,6 +81,7 @@ async def test_the_last_event_is_read(gateway: Gateway, passing: str, reads: boo
         publish = session.publish(fps=FPS)
         for number in range(25):
             await publish.write_frame(picture(number))
+        await session.close(drain=30)
     events = [event async for event in session.events]
     assert events == [{"type": "begun"}, {"type": "stopped", "frames": 25}]
     if reads:

@@ -591,7 +591,7 @@ async def test_a_writer_whose_number_another_took(url: str, transport: Transport
         await second.write(b"%d" % number)
     await first.write(b"mine")
     assert await head(transport, url) == first.seq
-    assert first.seq in (2, 5)  # 2: the answer lost a race with the data, see above
+    assert 2 <= first.seq <= 5  # less than 5: an answer lost a race with the data, see above
     await first.close(delete=False)
     await second.close()
 

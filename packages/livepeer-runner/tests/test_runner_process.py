@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -103,6 +104,8 @@ async def test_a_signal_unregisters_and_lets_calls_finish(
         async with await call as response:
             assert await response.text() == "wols"
         out, errors = await asyncio.wait_for(process.communicate(), 30)
+        # asyncio's debug mode complains of a busy machine, which is not what is tested
+        errors = re.sub(rb"(?m)^Executing <.*> took \d+\.\d+ seconds\n", b"", errors)
         assert (process.returncode, out, errors) == (0, b"bye\n", b"")
         assert len(orchestrator.unregistered) == 2
 
