@@ -65,13 +65,15 @@ def test_nothing_configured() -> None:
         ({"orch_url": ["https://x", 7]}, "holds a int"),
         ({"discovery_url": "nowhere"}, "discovery_url='nowhere'"),
         ({"orch_url": "https://x", "discovery_headers": {"a": "b"}}, "belong together"),
-        ({"discovery_url": "https://x", "discovery_headers": lambda: {}}, "takes a dict"),
+        ({"discovery_url": "https://x", "discovery_headers": [("a", SECRET)]}, "is a dict of texts"),
+        ({"discovery_url": "https://x", "discovery_headers": {"a": f"{SECRET}\n"}}, "not one line"),
+        ({"discovery_url": "https://x", "discovery_headers": {"a b": SECRET}}, "can't be a header's"),
         ({"orch_url": "https://x", "tls": "sometimes"}, "'pin', 'pin-strict', 'verify' and 'insecure'"),
         ({"orch_url": "https://x", "timeout": 0}, "above 0"),
         ({"orch_url": "https://x", "timeout": "5"}, "above 0"),
         ({"orch_url": "https://x", "timeout": True}, "above 0"),
-        ({"orch_url": "https://x", "signer_url": "https://s"}, "payments"),
-        ({"orch_url": "https://x", "signer_headers": {"a": SECRET}}, "payments"),
+        ({"orch_url": "https://x", "signer_url": "signer"}, "scheme and a host"),
+        ({"orch_url": "https://x", "signer_headers": {"a": SECRET}}, "belong together"),
         ({"orch_url": "https://x", "gateway_url": "https://g"}, "payments"),
         ({"orch_url": "https://x", "max_price": "1 wei/call"}, "payments"),
         ({"orch_url": "https://x", "budget": 5}, "payments"),
@@ -96,7 +98,7 @@ def _token(value: Any) -> str:
         (base64.b64encode(SECRET.encode()).decode(), "not base64 of JSON"),
         (_token([SECRET]), "none of the fields"),
         (_token({"password": SECRET}), "signer, signer_headers, discovery, discovery_headers, orchestrators"),
-        (_token({"signer": "https://s", "signer_headers": {"A": SECRET}}), "only a signer"),
+        (_token({"signer": "http://s.example", "signer_headers": {"A": SECRET}}), "unencrypted"),
         (_token({"orchestrators": [1], "signer": SECRET}), "not a list of URLs"),
         (_token({"orchestrators": "x", "discovery_headers": {"A": SECRET}}), "scheme and a host"),
         (_token({"discovery": 7, "discovery_headers": {"A": SECRET}}), "not a URL"),
@@ -323,7 +325,7 @@ def test_entries_that_cannot_be_used_are_left_out(orch: Any, verbs: Any, change:
 
 
 def test_an_orchestrator_may_not_point_at_a_private_network(orch: Any) -> None:
-    from livepeer.client.discovery import parse_listing
+    from livepeer.client.listing import parse_listing
 
     body = json.dumps(
         [

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from .errors import ConfigurationError, OrchestratorError
 
-__all__ = ["check_path", "forbidden", "join_path", "redact"]
+__all__ = ["check_path", "forbidden", "is_loopback", "join_path", "redact"]
 
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
@@ -87,6 +87,14 @@ def redact(url: str) -> str:
     if "@" in parts.netloc:
         parts = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}")
     return parts._replace(query="***" if parts.query else "").geturl()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host is the caller's own machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _is_private(host: str) -> bool:

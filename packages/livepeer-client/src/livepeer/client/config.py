@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from ._headers import HeadersLike, check_headers
+from ._urls import is_loopback, redact
 from .errors import ConfigurationError
 from .token import Token, parse_token
 
@@ -17,6 +20,7 @@ Urls = str | Sequence[str]
 _WAYS = """Say where to call, in one of these ways:
   Gateway(orch_url="https://…")       an orchestrator, or a list of them   (LIVEPEER_ORCH_URL)
   Gateway(discovery_url="https://…")  a list of orchestrators              (LIVEPEER_DISCOVERY_URL)
+  Gateway(signer_url="https://…")     a signer that lists orchestrators    (LIVEPEER_SIGNER_URL)
   Gateway(token="…")                  what a dashboard hands out           (LIVEPEER_TOKEN)
 Or start a network on this machine: pip install livepeer-devkit, then run `livepeer dev`."""
 
@@ -27,104 +31,168 @@ class Config:
 
     Attributes:
         orchestrators: Base URLs of orchestrators, in the order in which to prefer them.
-        discovery: A URL that answers with a list of orchestrators, in the shape of their own `/discovery`.
-        discovery_headers: Sent to the discovery's origin and nowhere else.
-        source: Where the above came from: ``"arguments"``, ``"token"`` or ``"environment"``.
+        discovery: URLs that answer with a list of orchestrators, in the shape of their own `/discovery`; the
+            first one that answers is believed.
+        discovery_headers: Sent to the discovery's origins and nowhere else.
+        signers: Base URLs of signers; asked for orchestrators where nothing above is configured.
+        signer_headers: Sent to the signers' origins and nowhere else.
+        source: Where the places to call came from: ``"arguments"``, ``"token"`` or ``"environment"``.
     """
 
     orchestrators: tuple[str, ...] = ()
-    discovery: str | None = None
-    discovery_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    discovery: tuple[str, ...] = ()
+    discovery_headers: HeadersLike = field(default_factory=dict, repr=False)
+    signers: tuple[str, ...] = ()
+    signer_headers: HeadersLike = field(default_factory=dict, repr=False)
     source: str = "arguments"
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Every URL that discovery will ask."""
-        return self.orchestrators or ((self.discovery,) if self.discovery else ())
+        """The URLs that are asked for what there is."""
+        return self.orchestrators or self.discovery or self.signers
 
 
 def read_config(
     *,
-    token: str | None,
-    discovery_url: str | None,
-    discovery_headers: Mapping[str, str] | None,
-    orch_url: Urls | None,
+    token: str | None = None,
+    signer_url: Urls | None = None,
+    signer_headers: HeadersLike | None = None,
+    discovery_url: Urls | None = None,
+    discovery_headers: HeadersLike | None = None,
+    orch_url: Urls | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Config:
-    """The first source of arguments, token and environment that names a place to call.
+    """The first source of arguments, token and environment that names a place to call is used for routing.
 
-    Inside one source orchestrators come before discovery.
+    Inside one source orchestrators come before discovery, and discovery before the signer. The signer, with
+    its headers, is that of the first source that names one.
 
     Raises:
         ConfigurationError: Nothing is configured, or a value can't be used.
     """
-    if discovery_headers is not None and not isinstance(discovery_headers, Mapping):
-        raise ConfigurationError(
-            "discovery_headers= takes a dict in this version; a callable is not supported yet."
-        )
-    if discovery_headers and discovery_url is None:
-        raise ConfigurationError(
-            "discovery_headers= was given without discovery_url=; a URL and its headers belong together."
-        )
-    parsed = parse_token(token) if token is not None else None
-    found = (
-        _from_arguments(orch_url, discovery_url, discovery_headers)
-        or _from_token(parsed, "token")
-        or _from_environment(environ)
-    )
-    if found is None:
+    sources = [
+        _from_arguments(signer_url, signer_headers, discovery_url, discovery_headers, orch_url),
+        *([_from_token(parse_token(token), "token")] if token is not None else []),
+    ]
+    if not any(source.places for source in sources):
+        sources += _from_environment(environ)
+    elif not any(source.signers for source in sources):
+        sources += _signers_of_environment(environ)
+    routing = next((source for source in sources if source.places), None)
+    if routing is None:
         raise ConfigurationError(f"No orchestrator is configured. {_WAYS}")
-    return found
+    signing = next((source for source in sources if source.signers), routing)
+    return Config(
+        routing.orchestrators,
+        routing.discovery,
+        routing.discovery_headers,
+        signing.signers,
+        signing.signer_headers,
+        routing.source,
+    )
 
 
 def _from_arguments(
-    orch_url: Urls | None, discovery_url: str | None, headers: Mapping[str, str] | None
-) -> Config | None:
-    orchestrators = as_urls(orch_url, "orch_url")
-    discovery = check_url(discovery_url, "discovery_url") if discovery_url is not None else None
-    if not orchestrators and discovery is None:
-        return None
-    return Config(orchestrators, discovery, dict(headers or {}), "arguments")
-
-
-def _from_token(token: Token | None, source: str) -> Config | None:
-    if token is None:
-        return None
-    orchestrators = as_urls(token.orchestrators, f"{source}: orchestrators")
-    discovery = check_url(token.discovery, f"{source}: discovery") if token.discovery else None
-    if not orchestrators and discovery is None:
-        if token.signer:
+    signer_url: Urls | None,
+    signer_headers: HeadersLike | None,
+    discovery_url: Urls | None,
+    discovery_headers: HeadersLike | None,
+    orch_url: Urls | None,
+) -> Config:
+    for name, headers, url in (
+        ("discovery", discovery_headers, discovery_url),
+        ("signer", signer_headers, signer_url),
+    ):
+        if headers is not None and not callable(headers):
+            check_headers(headers, f"{name}_headers=")
+        if headers and url is None:
             raise ConfigurationError(
-                "The token names only a signer, and this version can't ask a signer for orchestrators yet.",
-                hint="Give orch_url= or discovery_url= beside it.",
+                f"{name}_headers= was given without {name}_url=; a URL and its headers belong together."
             )
-        return None
-    return Config(orchestrators, discovery, token.discovery_headers, source)
+    return Config(
+        orchestrators=as_urls(orch_url, "orch_url"),
+        discovery=as_services(discovery_url, "discovery_url"),
+        discovery_headers=_copied(discovery_headers),
+        signers=as_services(signer_url, "signer_url"),
+        signer_headers=_copied(signer_headers),
+        source="arguments",
+    )
 
 
-def _from_environment(environ: Mapping[str, str]) -> Config | None:
-    if token := environ.get("LIVEPEER_TOKEN"):
-        found = _from_token(parse_token(token), "LIVEPEER_TOKEN")
-        if found is not None:
-            return found
-    orchestrators = as_urls(environ.get("LIVEPEER_ORCH_URL") or None, "LIVEPEER_ORCH_URL")
-    discovery = environ.get("LIVEPEER_DISCOVERY_URL") or None
-    if discovery is not None:
-        check_url(discovery, "LIVEPEER_DISCOVERY_URL")
-    if not orchestrators and discovery is None:
-        return None
-    return Config(orchestrators, discovery, {}, "environment")
+def _copied(headers: HeadersLike | None) -> HeadersLike:
+    return headers if callable(headers) else dict(headers or {})
+
+
+def _from_token(token: Token, source: str) -> Config:
+    config = Config(
+        orchestrators=as_urls(token.orchestrators, f"{source}: orchestrators"),
+        discovery=as_services(token.discovery, f"{source}: discovery"),
+        discovery_headers=check_headers(token.discovery_headers, f"{source}: discovery_headers"),
+        signers=as_services(token.signer, f"{source}: signer"),
+        signer_headers=check_headers(token.signer_headers, f"{source}: signer_headers"),
+        source=source,
+    )
+    for name, urls in (("discovery", config.discovery), ("signer", config.signers)):
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+                raise ConfigurationError(
+                    f"The {source} has {redact(url)} for its {name}, which would be called unencrypted.",
+                    hint=f"Ask who made the token for an https URL; or give {name}_url= yourself.",
+                )
+    return config
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[Config]:
+    if environ.get("LIVEPEER_GATEWAY_URL"):
+        raise ConfigurationError(
+            "LIVEPEER_GATEWAY_URL names a gateway node, which this version of livepeer-client can't call.",
+            hint="Unset it, or name orchestrators: LIVEPEER_ORCH_URL, or Gateway(orch_url=…).",
+        )
+    return [
+        *_token_of_environment(environ),
+        Config(
+            orchestrators=as_urls(environ.get("LIVEPEER_ORCH_URL") or None, "LIVEPEER_ORCH_URL"),
+            discovery=as_services(environ.get("LIVEPEER_DISCOVERY_URL") or None, "LIVEPEER_DISCOVERY_URL"),
+            signers=_signer_url_of_environment(environ),
+            source="environment",
+        ),
+    ]
+
+
+def _signers_of_environment(environ: Mapping[str, str]) -> list[Config]:
+    """The environment when where to call is said elsewhere: its other variables aren't even read."""
+    signers = _signer_url_of_environment(environ)
+    return [*_token_of_environment(environ), Config(signers=signers, source="environment")]
+
+
+def _token_of_environment(environ: Mapping[str, str]) -> list[Config]:
+    token = environ.get("LIVEPEER_TOKEN")
+    return [_from_token(parse_token(token), "LIVEPEER_TOKEN")] if token else []
+
+
+def _signer_url_of_environment(environ: Mapping[str, str]) -> tuple[str, ...]:
+    return as_services(environ.get("LIVEPEER_SIGNER_URL") or None, "LIVEPEER_SIGNER_URL")
 
 
 def as_urls(value: Urls | None, name: str) -> tuple[str, ...]:
-    """The URLs of an argument that takes one or several; a text may hold several, with commas between."""
+    """The base URLs of an argument that takes one or several; in one text, with commas."""
+    return tuple(url.rstrip("/") for url in _several(value, name, r","))
+
+
+def as_services(value: Urls | None, name: str) -> tuple[str, ...]:
+    """The same for URLs that are called as they are: a comma inside of one, or a slash at its end, stays."""
+    return _several(value, name, r",(?=\s*https?://)")
+
+
+def _several(value: Urls | None, name: str, separator: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        value = [part for part in (part.strip() for part in value.split(",")) if part]
+        value = [part for part in (part.strip() for part in re.split(separator, value)) if part]
         if not value:
             raise ConfigurationError(f"{name} is empty; it is a URL such as https://orchestrator:8935.")
-    return tuple(check_url(url, name).rstrip("/") for url in value)
+    return tuple(dict.fromkeys(check_url(url, name) for url in value))
 
 
 def check_url(url: str, name: str) -> str:

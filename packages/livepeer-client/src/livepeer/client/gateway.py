@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, overload
 
 from . import live as _live
+from ._headers import HeadersLike
 from ._loop_thread import loop_thread
 from ._observing import Observer, RequestRecord
 from .catalogue import Capability
@@ -36,8 +37,15 @@ class Gateway:
 
     Args:
         token: What a dashboard hands out.
-        discovery_url: A URL that answers with a list of orchestrators.
-        discovery_headers: Headers for that URL's origin; they go nowhere else.
+        signer_url: A signer's URL, or several, of which the next one is asked when one fails. It lists
+            orchestrators, where no other place to call is named beside it; to sign payments comes in a later
+            version.
+        signer_headers: Headers for the signer alone; see `discovery_headers`.
+        discovery_url: A URL that answers with a list of orchestrators; or several, as with signers.
+        discovery_headers: Headers for that URL alone: a dict, or a function, ordinary or async, that returns
+            one. It is called for each request; or, when it returns ``(headers, expires_at)`` (seconds since
+            1970, or a datetime), again before those expire; and when they are refused. An ordinary function
+            runs in a thread.
         orch_url: An orchestrator's URL, or several in the order of preference.
         tls: How certificates of orchestrators are checked: ``"pin"`` (accept at first use, then only that
             one), ``"pin-strict"``, ``"verify"`` or ``"insecure"``.
@@ -47,11 +55,11 @@ class Gateway:
             media, which `LiveSession.stats` counts. It runs on the event loop of the request, so it returns
             at once: it counts, or puts the record into a queue. What it raises is logged. It is pickled
             with the gateway.
-        signer_url, signer_headers, gateway_url, max_price, budget, eth_usd: Payments, which this version
-            doesn't have: giving one raises.
+        gateway_url, max_price, budget, eth_usd: Payments, which this version doesn't have: giving one raises.
 
-    Without arguments the environment decides: ``LIVEPEER_TOKEN``, ``LIVEPEER_ORCH_URL``,
-    ``LIVEPEER_DISCOVERY_URL``.
+    The first of arguments, token and environment that names a place to call decides where calls go:
+    ``LIVEPEER_TOKEN``, ``LIVEPEER_ORCH_URL``, ``LIVEPEER_DISCOVERY_URL``, ``LIVEPEER_SIGNER_URL``. Inside it
+    orchestrators come before discovery, and that before signers.
 
     The loggers ``livepeer.client`` and ``livepeer.trickle`` say nothing up to INFO when all is in order; at
     DEBUG, one line for each request. ``LIVEPEER_LOG=debug`` (or ``info``, ``warning``, ``error``) in the
@@ -66,9 +74,9 @@ class Gateway:
         *,
         token: str | None = None,
         signer_url: Urls | None = None,
-        signer_headers: Mapping[str, str] | None = None,
-        discovery_url: str | None = None,
-        discovery_headers: Mapping[str, str] | None = None,
+        signer_headers: HeadersLike | None = None,
+        discovery_url: Urls | None = None,
+        discovery_headers: HeadersLike | None = None,
         orch_url: Urls | None = None,
         gateway_url: str | None = None,
         max_price: str | None = None,
@@ -79,15 +87,18 @@ class Gateway:
         on_request: Callable[[RequestRecord], object] | None = None,
     ) -> None:
         _refuse_later(
-            signer_url=signer_url,
-            signer_headers=signer_headers,
             gateway_url=gateway_url,
             max_price=max_price,
             budget=budget,
             eth_usd=eth_usd,
         )
         self._config = read_config(
-            token=token, discovery_url=discovery_url, discovery_headers=discovery_headers, orch_url=orch_url
+            token=token,
+            signer_url=signer_url,
+            signer_headers=signer_headers,
+            discovery_url=discovery_url,
+            discovery_headers=discovery_headers,
+            orch_url=orch_url,
         )
         self._timeout = as_timeout(timeout) if timeout is not None else None
         self._tls_mode = tls

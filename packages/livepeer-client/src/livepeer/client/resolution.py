@@ -8,16 +8,19 @@ from typing import TypeVar
 
 from ._http import Pool
 from ._names import Names
+from .catalogue import Runner
 from .config import Config
-from .discovery import Discovery, Listing
+from .discovery import Discovery
 from .errors import CapabilityNotFound, LivepeerError, Rejection
 from .failover import MOST, Trail, not_begun, unknown
+from .listing import Listing
 from .offers import Offer, Offers
+from .records import Records
 from .routes import Route
 from .routes.byoc import ByocRoute
 from .routes.live_runner import LiveRunnerRoute
 from .routes.lv2v import PIPELINE, LV2VRoute
-from .selection import Verb, check_names, not_found, ranked
+from .selection import Verb, check_names, names_of, not_found, ranked, suits
 
 __all__ = ["Resolver"]
 
@@ -28,13 +31,15 @@ class Resolver:
     """Finds routes, and goes them.
 
     Attributes:
+        records: How they did up to now.
         discovery: What the gateway's orchestrators list.
         offers: What they say of BYOC capabilities.
         names: Which BYOC capabilities they list.
     """
 
     def __init__(self, config: Config, pool: Pool) -> None:
-        self.discovery: Discovery = Discovery(config, pool)
+        self.records: Records = Records()
+        self.discovery: Discovery = Discovery(config, pool, self.records)
         self.offers: Offers = Offers(pool)
         self.names: Names = Names(pool)
         self._config = config
@@ -110,8 +115,11 @@ class _Search:
         is looked for; then once more in a listing of now.
         """
         fresh = False
+        apps = names_of(*self._wanted[:2])
         while True:
-            self._listing, asked_now = await self._resolver.discovery.listing(fresh=fresh)
+            self._listing, asked_now = await self._resolver.discovery.listing(
+                fresh=fresh, apps=apps, good=None if fresh else self._good
+            )
             self._runners, self._rejections = self._resolver.live_runners(self._listing, *self._wanted)
             for route in self._runners:
                 yield route
@@ -122,9 +130,9 @@ class _Search:
             if not self.failures or asked_now:
                 async for route in self._byoc():
                     yield route
-            if asked_now or self._stuck():
+            if (asked_now and self._listing.complete) or self._stuck():
                 break
-            fresh = True
+            fresh = True  # asks again; or waits for who hasn't answered yet
         if not self._stuck():
             async for route in self._byoc_without_places():
                 yield route
@@ -139,13 +147,17 @@ class _Search:
             return listed[-1]  # it names the models that there are
         against = tuple(offer.rejection for offer in self._offers.values() if offer.rejection is not None)
         capability, model = self._wanted[:2]
-        apps = (capability, f"{capability}/{model}") if model else (capability,)
+        apps = names_of(capability, model)
         times = self._resolver.discovery.missing_for(*apps), self._resolver.offers.missing_for(capability)
         missing = min((seconds for seconds in times if seconds is not None), default=None)
         return not_found(
             self._listing, capability, model, self._rejections + against,
             missing_for=missing, others={name for names in self._names.values() for name in names or ()},
         )  # fmt: skip
+
+    def _good(self, runner: Runner) -> bool:
+        """Whether this may be where the call goes, so that others needn't be waited for."""
+        return suits(runner, *self._wanted)
 
     def _stuck(self) -> bool:
         """Whether somebody has the capability, and can't take the call."""

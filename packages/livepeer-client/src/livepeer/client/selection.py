@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from .catalogue import Runner
-from .discovery import Listing
 from .errors import (
     CapabilityNotFound,
     ConfigurationError,
@@ -17,9 +16,10 @@ from .errors import (
     PaymentUnsupported,
     Rejection,
 )
+from .listing import Listing
 from .offers import ASKS_FOR_PAYMENT
 
-__all__ = ["Verb", "check_names", "not_found", "ranked", "runners_of"]
+__all__ = ["Verb", "check_names", "names_of", "not_found", "ranked", "runners_of", "suits"]
 
 Verb = Literal["call", "live"]
 
@@ -43,7 +43,7 @@ def ranked(
         preference: Orchestrators in the caller's order of preference.
         rng: Breaks ties.
     """
-    names = _names(capability, model)
+    names = names_of(capability, model)
     rejections: list[Rejection] = []
     usable: list[Runner] = []
     for runner in listing.runners:
@@ -69,9 +69,16 @@ def ranked(
     return sorted(usable, key=rank), tuple(rejections)
 
 
+def suits(runner: Runner, capability: str, model: str | None, verb: Verb) -> bool:
+    """Whether a call can go to this runner now."""
+    return (
+        runner.app in names_of(capability, model) and runner.available > 0 and _unusable(runner, verb) is None
+    )
+
+
 def runners_of(listing: Listing, capability: str, model: str | None) -> list[Runner]:
     """Every runner of a capability, whether it can be called or not; those of the very model first."""
-    names = _names(capability, model)
+    names = names_of(capability, model)
     return [runner for name in names for runner in listing.runners if runner.app == name]
 
 
@@ -131,8 +138,9 @@ def check_names(capability: str, model: str | None) -> None:
         raise ConfigurationError(f"model={model!r} is not a name; leave it out for the runner's default.")
 
 
-def _names(capability: str, model: str | None) -> list[str]:
-    return [f"{capability}/{model}", capability] if model else [capability]
+def names_of(capability: str, model: str | None) -> tuple[str, ...]:
+    """The names that live runners may have for a capability, the best one first."""
+    return (f"{capability}/{model}", capability) if model else (capability,)
 
 
 def _unusable(runner: Runner, verb: Verb) -> tuple[str, str | None] | None:

@@ -1,0 +1,128 @@
+"""The requests behind discovery: to orchestrators, and to services and signers with their headers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from ._headers import HeaderSource
+from ._http import Pool, same_slash
+from ._observing import asking
+from ._urls import redact
+from .config import Config
+from .errors import ConfigurationError, LivepeerError
+
+__all__ = ["Questions"]
+
+_PATIENCE = 10.0  # seconds for a place to answer, and for a function to return headers
+_LARGEST = 32 * 1024 * 1024  # bytes of an answer
+
+
+class Questions:
+    """Asks the places of a configuration; what they say is for others to judge.
+
+    Attributes:
+        services: URLs that list orchestrators, in the order in which to ask them; none where orchestrators
+            are configured themselves.
+        by_name: Whether they are signers, which are asked for what is looked for.
+    """
+
+    def __init__(self, config: Config, pool: Pool) -> None:
+        self._pool = pool
+        self.by_name: bool = not config.orchestrators and not config.discovery
+        self.services: tuple[str, ...] = config.signers if self.by_name else config.discovery
+        self._headers = (
+            HeaderSource(config.signer_headers, "signer_headers")
+            if self.by_name
+            else HeaderSource(config.discovery_headers, "discovery_headers")
+        )
+        self._verifying: ssl.SSLContext | None = None
+
+    async def orchestrator(self, place: str) -> tuple[int, bytes]:
+        """The status and body of an orchestrator's own ``/discovery``.
+
+        Raises:
+            LivepeerError: There was no answer.
+        """
+        return await self._get(f"{place}/discovery", {}, {}, redact(place))
+
+    async def service(self, place: str, apps: tuple[str, ...] = ()) -> tuple[int, bytes]:
+        """The status and body of a service's, or a signer's, list of orchestrators.
+
+        Its headers go to this URL alone: no redirect is followed, but the one that adds a slash. When they
+        come from a function and the service refuses them, the function is asked once more.
+
+        Raises:
+            ConfigurationError: The function that makes the headers failed.
+            LivepeerError: There was no answer.
+        """
+        url = _discover_url(place, apps) if self.by_name else place
+        options = self._verified(url)
+        status, body = await self._get(url, await self._headers_of_now(renew=False), options, redact(place))
+        if status == 401 and self._headers.renewable:
+            headers = await self._headers_of_now(renew=True)
+            status, body = await self._get(url, headers, options, redact(place))
+        return status, body
+
+    async def _get(
+        self, url: str, headers: dict[str, str], options: dict[str, Any], place: str
+    ) -> tuple[int, bytes]:
+        transport = await self._pool.transport()
+        target = URL(url)
+        with asking(self._pool, "discovery", "GET", url, orchestrator=place) as answered:
+            async with asyncio.timeout(_PATIENCE):
+                async with transport.request("GET", target, headers=headers, **options) as answer:
+                    answered(answer.status)
+                    location = answer.headers.get("Location", "") if 300 <= answer.status < 400 else ""
+                    moved = same_slash(target, location) if location else None
+                    if moved is None:
+                        return answer.status, await _whole(answer, place)
+                async with transport.request("GET", moved, headers=headers, **options) as answer:
+                    answered(answer.status)
+                    return answer.status, await _whole(answer, place)
+
+    async def _headers_of_now(self, *, renew: bool) -> dict[str, str]:
+        try:
+            async with asyncio.timeout(_PATIENCE) as limit:
+                return await self._headers.get(renew=renew)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        raise ConfigurationError(
+            f"The function that makes the headers for {redact(self.services[0])} did not return within "
+            f"{_PATIENCE:.0f} s."
+        )
+
+    def _verified(self, url: str) -> dict[str, Any]:
+        """A service gets a key, so it has to prove its name by an ordinary certificate."""
+        if urlsplit(url).scheme != "https" or self._pool.tls.mode in ("insecure", "verify"):
+            return {}
+        if self._verifying is None:
+            self._verifying = ssl.create_default_context(cafile=self._pool.tls.ca)
+        return {"ssl": self._verifying}
+
+
+async def _whole(answer: aiohttp.ClientResponse, place: str) -> bytes:
+    """A body to its end, as long as that comes."""
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > _LARGEST:
+            raise LivepeerError(f"The list of {place} has over {_LARGEST} bytes.")
+    return bytes(body)
+
+
+def _discover_url(signer: str, apps: tuple[str, ...]) -> str:
+    """Where a signer lists orchestrators; its own path and query stay."""
+    parts = urlsplit(signer)
+    wanted = "&".join(f"caps={quote(app, safe='/')}" for app in apps)
+    return parts._replace(
+        path=parts.path.rstrip("/") + "/discover-orchestrators",
+        query="&".join(part for part in (parts.query, wanted) if part),
+        fragment="",
+    ).geturl()
