@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-import uuid
+from collections.abc import Coroutine
 from typing import Any
 
 from ._http import Pool, running_loop, translated
@@ -13,6 +14,7 @@ from .config import Config
 from .errors import DeadlineExceeded, IdleTimeout
 from .events import StreamEvent
 from .failover import Trail
+from .inputs import Body
 from .resolution import Resolver
 from .results import Response, decode
 from .routes import Answer, Call, LiveCall, Started
@@ -24,7 +26,7 @@ __all__ = ["Calls", "request_id"]
 
 def request_id() -> str:
     """An id for a call, as it goes to the worker and into errors."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 class Calls:
@@ -33,6 +35,12 @@ class Calls:
     def __init__(self, config: Config, pool: Pool) -> None:
         self._pool = pool
         self._resolver = Resolver(config, pool)
+
+    def request(
+        self, capability: str, body: Body, timeout: Timeout, path: str | None, model: str | None
+    ) -> Coroutine[Any, Any, Response]:
+        """Call a capability under an id of its own."""
+        return self.call(Call(capability, body, timeout, request_id(), path), model)
 
     async def call(self, call: Call, model: str | None) -> Response:
         """Make a request and read its answer to the end."""
@@ -110,33 +118,42 @@ class Calls:
     async def _result(self, answer: Answer, call: Call) -> Any:
         """The value of an answer: its body decoded, or all events of a stream."""
         response = answer.response
-        idle = call.timeout.idle
-        events: list[StreamEvent] = []
-        decoder = answer.decoder() if response.content_type == "text/event-stream" else None
-        body = bytearray()
-        while True:
-            try:
-                async with asyncio.timeout(idle) as limit:
-                    with translated(str(response.url), request_id=call.request_id):
-                        chunk = await response.content.readany()
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                raise IdleTimeout(
-                    f"{call.capability!r} paused in the middle of its answer for more than {idle} s.",
-                    waited=idle,
-                ) from None
-            if decoder is None:
+        media_type = response.content_type
+        if media_type != "text/event-stream":
+            body = bytearray()
+            while chunk := await _piece(answer, call):
                 body += chunk
-            else:
-                found = decoder.feed(chunk) if chunk else decoder.finish()
-                found, failure = until_error(found, call.capability, answer.orchestrator)
-                failure = failure or decoder.failure
-                if failure is not None:
-                    raise failure
-                events += found
-            if not chunk or (decoder is not None and decoder.done):
+                if response.content.at_eof():
+                    break
+            return decode(bytes(body), media_type, response.charset)
+        events: list[StreamEvent] = []
+        decoder = answer.decoder()
+        while not decoder.done:
+            chunk = await _piece(answer, call)
+            found = decoder.feed(chunk) if chunk else decoder.finish()
+            found, failure = until_error(found, call.capability, answer.orchestrator)
+            failure = failure or decoder.failure
+            if failure is not None:
+                raise failure
+            events += found
+            if not chunk:
                 break
-        if decoder is not None:
-            return events
-        return decode(bytes(body), response.content_type, response.charset)
+        return events
+
+
+async def _piece(answer: Answer, call: Call) -> bytes:
+    """The next bytes of an answer's body as they come; nothing at its end."""
+    response, idle = answer.response, call.timeout.idle
+    if idle is None:
+        with translated(response.url, request_id=call.request_id):
+            return await response.content.readany()
+    try:
+        async with asyncio.timeout(idle) as limit:
+            with translated(response.url, request_id=call.request_id):
+                return await response.content.readany()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    raise IdleTimeout(
+        f"{call.capability!r} paused in the middle of its answer for more than {idle} s.", waited=idle
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError, OrchestratorError
@@ -58,6 +59,11 @@ def check_path(path: str) -> str:
     """
     if not isinstance(path, str) or not path:
         raise ConfigurationError(f'path={path!r} is not a path such as "/run".')
+    return _checked(path)
+
+
+@lru_cache(maxsize=256)
+def _checked(path: str) -> str:
     pure, question, query = path.partition("?")
     pure = "/" + pure.lstrip("/")
     odd = sorted(set(pure) - _UNRESERVED)

@@ -143,13 +143,13 @@ class SSEDecoder(_Honest):
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         """The events that are complete with this piece."""
         events: list[StreamEvent] = []
-        for line in self._lines.feed(chunk):
-            text = line
-            if not self._begun:
-                self._begun = True
-                text = text.removeprefix(codecs.BOM_UTF8)
-            if text:
-                self._field(text)
+        lines = self._lines.feed(chunk)
+        if lines and not self._begun:
+            self._begun = True
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+        for line in lines:
+            if line:
+                self._field(line)
                 continue
             event = self._dispatch()
             if self.done:
@@ -164,7 +164,8 @@ class SSEDecoder(_Honest):
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+        if value[:1] == b" ":
+            value = value[1:]
         if name == b"data":
             self._data.append(value)
             self._size += len(value)
@@ -182,7 +183,7 @@ class SSEDecoder(_Honest):
         self._data, self._size, self._event, self._retry = [], 0, None, None
         if not data:
             return None
-        text = b"\n".join(data).decode("utf-8", "replace")
+        text = (data[0] if len(data) == 1 else b"\n".join(data)).decode("utf-8", "replace")
         if text == "[DONE]":
             self.done = True
             return None

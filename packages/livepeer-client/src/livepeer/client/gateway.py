@@ -238,7 +238,7 @@ class Gateway:
         """`run`, returning the result with what came along: status, headers, orchestrator, time, id."""
         _refuse_later(max_price=max_price)
         limits, body = self._limits(timeout, _RUN_TIMEOUT), encode_input(input, model)
-        return loop_thread.run(lambda: self._call(capability, body, model, path, limits))
+        return loop_thread.run(lambda: self._calls.request(capability, body, limits, path, model))
 
     async def call_async(
         self,
@@ -253,7 +253,8 @@ class Gateway:
         """`call`, awaited."""
         _refuse_later(max_price=max_price)
         limits = self._limits(timeout, _RUN_TIMEOUT)
-        return await self._call(capability, await _encode(input, model), model, path, limits)
+        body = await _encode(input, model) if is_large(input) else encode_input(input, model)
+        return await self._calls.request(capability, body, limits, path, model)
 
     def stream(
         self,
@@ -482,14 +483,6 @@ class Gateway:
         self._tls_mode = state["tls"]
         self._on_request = state["on_request"]
         self._connect()
-
-    async def _call(
-        self, capability: str, body: Body, model: str | None, path: str | None, timeout: Timeout
-    ) -> Response:
-        from ._calls import request_id
-        from .routes import Call
-
-        return await self._calls.call(Call(capability, body, timeout, request_id(), path), model)
 
     def _stream(
         self,

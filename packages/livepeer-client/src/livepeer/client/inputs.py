@@ -38,17 +38,17 @@ def encode_input(value: Any, model: str | None = None) -> Body:
     Raises:
         InputError: The value has no such form, or its file can't be read.
     """
-    raw = _raw_body(value)
-    if raw is not None:
-        return raw
+    if type(value) is not dict:
+        raw = _raw_body(value)
+        if raw is not None:
+            return raw
     if value is None:
         value = {}
     try:
         value = _as_object(value)
         if model is not None and isinstance(value, dict) and "model" not in value:
             value = {**value, "model": model}
-        text = json.dumps(value, default=_nested, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-        return Body(text.encode(), "application/json")
+        return Body(_JSON.encode(value).encode(), "application/json")
     except RecursionError:
         raise InputError("The input contains itself, so it has no JSON form.") from None
     except UnicodeEncodeError as error:
@@ -129,7 +129,12 @@ def _nested(value: Any) -> Any:
     return base64.b64encode(content).decode()
 
 
+_JSON = json.JSONEncoder(default=_nested, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+
+
 def _as_object(value: Any) -> Any:
+    if type(value) is dict:
+        return value
     if hasattr(type(value), "model_dump"):
         return value.model_dump(mode="json")
     if is_dataclass(value) and not isinstance(value, type):

@@ -196,7 +196,7 @@ class AsyncStreamResponse:
 
         assert self._answer is not None
         response = self._answer.response
-        with translated(str(response.url), orchestrator=self.orchestrator, request_id=self.request_id):
+        with translated(response.url, orchestrator=self.orchestrator, request_id=self.request_id):
             try:
                 return await response.content.readany()
             except Exception as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import lru_cache
 
 from .errors import ConfigurationError
 
@@ -27,13 +28,13 @@ class Timeout:
     total: float | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in self.__slots__:
+            value = getattr(self, name)
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                 raise ConfigurationError(
-                    f"Timeout {field.name}={value!r} is not a number of seconds above 0.",
+                    f"Timeout {name}={value!r} is not a number of seconds above 0.",
                     hint="Use None for no limit.",
                 )
 
@@ -47,5 +48,9 @@ def as_timeout(value: TimeoutValue) -> Timeout:
     if isinstance(value, Timeout):
         return value
     if value is None or (isinstance(value, float) and math.isinf(value) and value > 0):
-        return Timeout()
-    return Timeout(total=value)
+        return _NONE
+    return _of_total(value) if isinstance(value, float) else Timeout(total=value)
+
+
+_NONE = Timeout()
+_of_total = lru_cache(maxsize=16)(lambda seconds: Timeout(total=seconds))  # most calls have the same

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import aiohttp
 from yarl import URL
@@ -76,7 +77,7 @@ async def _exchange(
     details = {"orchestrator": orchestrator, "request_id": call.request_id}
     transport = await pool.transport()
     target = URL(url, encoded=True)
-    limits = aiohttp.ClientTimeout(total=None, connect=call.timeout.connect)
+    limits = _limits(call.timeout.connect)
     sent = dict(headers)
     if call.method != "GET":
         sent["Content-Type"] = call.body.content_type
@@ -88,10 +89,13 @@ async def _exchange(
                 call.method, target, fresh=call.paid, data=body, headers=sent, timeout=limits
             )
             try:
-                async with asyncio.timeout(call.timeout.first_byte) as waiting:
+                if call.timeout.first_byte is None:
                     response: aiohttp.ClientResponse = await sending
+                else:
+                    async with asyncio.timeout(call.timeout.first_byte) as waiting:
+                        response = await sending
             except TimeoutError as error:
-                if not waiting.expired():
+                if call.timeout.first_byte is None or not waiting.expired():
                     raise
                 raise FirstByteTimeout(
                     f"{call.capability!r} sent no answer within {call.timeout.first_byte} s.",
@@ -115,6 +119,12 @@ async def _exchange(
         finally:
             response.close()
     raise judge(response.status, response.headers, content)
+
+
+@lru_cache(maxsize=16)
+def _limits(connect: float | None) -> aiohttp.ClientTimeout:
+    """What aiohttp is to limit; most calls have the same."""
+    return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
 async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
