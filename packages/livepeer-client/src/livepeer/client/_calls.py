@@ -19,7 +19,7 @@ from .resolution import Resolver
 from .results import Response, decode
 from .routes import Answer, Call, LiveCall, Started
 from .stream import until_error
-from .timeouts import Timeout
+from .timeouts import Timeout, total_of_call
 
 __all__ = ["Calls", "request_id"]
 
@@ -48,15 +48,29 @@ class Calls:
         began = time.monotonic()
         total = call.timeout.total
         trail = Trail(call.request_id, paid=call.paid)
+        answer: Answer | None = None
+        response: Response | None = None
         with trail:
             try:
                 async with asyncio.timeout(total) as limit:
-                    return await self._call(call, model, began, trail)
+                    total_of_call(limit)
+                    answer = await self.open_stream(call, model, trail)
+                    try:
+                        response = await self._response(answer, call, began)
+                    except BaseException as error:
+                        answer.failure = error
+                        raise
+                    finally:
+                        await answer.aclose()
+                    return response
             except TimeoutError:
                 if not limit.expired():
                     raise
+            if response is not None:
+                return response  # only the worker's place isn't given back yet, which the gateway sees to
+            late = "its answer had not come to its end" if answer is not None else trail.waits_for
             raise DeadlineExceeded(
-                f"{call.capability!r} did not finish within the {total} s allowed.",
+                f"{call.capability!r} did not finish within the {total} s allowed: {late}.",
                 hint="Whether the work was done is unknown; timeout= allows it longer.",
                 waited=total,
             )
@@ -87,21 +101,25 @@ class Calls:
         running_loop()
         from ._schema import schema
 
-        return await schema(
-            self, self._resolver, self._pool,
-            capability=capability, model=model, pay=pay, timeout=timeout, request_id=request_id(),
-        )  # fmt: skip
-
-    async def _call(self, call: Call, model: str | None, began: float, trail: Trail) -> Response:
-        answer = await self.open_stream(call, model, trail)
-        response = answer.response
         try:
-            data = await self._result(answer, call)
-        except BaseException as error:
-            answer.failure = error
-            raise
-        finally:
-            await answer.aclose()
+            async with asyncio.timeout(timeout.total) as limit:
+                return await schema(
+                    self, self._resolver, self._pool,
+                    capability=capability, model=model, pay=pay, timeout=timeout, request_id=request_id(),
+                )  # fmt: skip
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        raise DeadlineExceeded(
+            f"The schema of {capability!r} did not come within the {timeout.total} s allowed.",
+            hint="timeout= allows it longer.",
+            waited=timeout.total,
+        )
+
+    async def _response(self, answer: Answer, call: Call, began: float) -> Response:
+        """The whole of an answer."""
+        response = answer.response
+        data = await self._result(answer, call)
         return Response(
             data=data,
             content_type=response.content_type,
@@ -121,39 +139,48 @@ class Calls:
         media_type = response.content_type
         if media_type != "text/event-stream":
             body = bytearray()
-            while chunk := await _piece(answer, call):
+            while chunk := await _piece(answer, call, _from_now(call.timeout.idle)):
                 body += chunk
                 if response.content.at_eof():
                     break
             return decode(bytes(body), media_type, response.charset)
         events: list[StreamEvent] = []
         decoder = answer.decoder()
+        quiet_until = _from_now(call.timeout.idle)
         while not decoder.done:
-            chunk = await _piece(answer, call)
+            chunk = await _piece(answer, call, quiet_until)
             found = decoder.feed(chunk) if chunk else decoder.finish()
             found, failure = until_error(found, call.capability, answer.orchestrator)
             failure = failure or decoder.failure
             if failure is not None:
                 raise failure
             events += found
+            if found:
+                quiet_until = _from_now(call.timeout.idle)  # comments and halves of events end no silence
             if not chunk:
                 break
         return events
 
 
-async def _piece(answer: Answer, call: Call) -> bytes:
+def _from_now(seconds: float | None) -> float | None:
+    """A time of the loop's clock; None for never."""
+    return None if seconds is None else asyncio.get_running_loop().time() + seconds
+
+
+async def _piece(answer: Answer, call: Call, quiet_until: float | None) -> bytes:
     """The next bytes of an answer's body as they come; nothing at its end."""
-    response, idle = answer.response, call.timeout.idle
-    if idle is None:
+    response = answer.response
+    if quiet_until is None:
         with translated(response.url, request_id=call.request_id):
             return await response.content.readany()
     try:
-        async with asyncio.timeout(idle) as limit:
+        async with asyncio.timeout_at(quiet_until) as limit:
             with translated(response.url, request_id=call.request_id):
                 return await response.content.readany()
     except TimeoutError:
         if not limit.expired():
             raise
+    idle = call.timeout.idle
     raise IdleTimeout(
         f"{call.capability!r} paused in the middle of its answer for more than {idle} s.", waited=idle
     )

@@ -9,14 +9,14 @@ import logging
 import os
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 from yarl import URL
 
-from livepeer.trickle.transport import CertificateChanged, TLSPolicy, Transport
+from livepeer.trickle.transport import CONNECT_PATIENCE, CertificateChanged, TLSPolicy, Transport
 
 from ._elsewhere import Elsewhere
 from ._fork import abandon, on_fork
@@ -27,6 +27,7 @@ from .errors import (
     ConfigurationError,
     ConnectionFailed,
     ConnectTimeout,
+    FirstByteTimeout,
     IdleTimeout,
     LivepeerError,
     ResponseError,
@@ -36,7 +37,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .routes import Answer
 
-__all__ = ["Pool", "payload", "running_loop", "translated", "unsent"]
+__all__ = ["Pool", "payload", "running_loop", "translated", "unsent", "within"]
 
 _logger = logging.getLogger("livepeer.client")
 _LARGE = 256 * 1024  # bytes
@@ -253,11 +254,33 @@ def running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
+@contextlib.asynccontextmanager
+async def within(seconds: float, where: str, **details: Any) -> AsyncIterator[None]:
+    """Give a peer some seconds for the whole of what is asked inside, its name, TLS and all.
+
+    Raises:
+        FirstByteTimeout: They have passed.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise FirstByteTimeout(
+            f"{redact(where)} did not answer within {seconds:g} s.",
+            waited=seconds,
+            retryable=True,
+            **details,
+        ) from error
+
+
 class translated:  # a class, which costs a call less than a generator does
     """Raises this SDK's error for whatever aiohttp, ssl or the socket raises inside.
 
     Args:
         where: The URL that is called.
+        connect: The seconds that a connection may take; None is what a `Transport` allows by itself.
         details: `request_id` and `orchestrator` for the error.
     """
 
@@ -280,7 +303,9 @@ class translated:  # a class, which costs a call less than a generator does
 _TRANSLATED = (aiohttp.ClientError, OSError, ValueError, RuntimeError, asyncio.IncompleteReadError)
 
 
-def as_livepeer_error(error: Exception, where: str, **details: Any) -> LivepeerError:
+def as_livepeer_error(
+    error: Exception, where: str, *, connect: float | None = None, **details: Any
+) -> LivepeerError:
     """What this SDK calls an error of the libraries below it."""
     match error:
         case CertificateChanged():
@@ -292,7 +317,14 @@ def as_livepeer_error(error: Exception, where: str, **details: Any) -> LivepeerE
                 **details,
             )
         case aiohttp.ConnectionTimeoutError():
-            return ConnectTimeout(f"No connection to {where} in time.", retryable=True, **details)
+            seconds = connect if connect is not None else CONNECT_PATIENCE
+            return ConnectTimeout(
+                f"No connection to {where} within {seconds:g} s.",
+                hint="Nothing was sent. Check that it runs there, and that no firewall is in between.",
+                waited=seconds,
+                retryable=True,
+                **details,
+            )
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return IdleTimeout(f"{where} sent nothing for too long.", **details)
         case aiohttp.ClientConnectorDNSError():

@@ -132,6 +132,7 @@ def asking(
     *,
     orchestrator: str | None = None,
     request_id: str | None = None,
+    connect: float | None = None,
 ) -> Iterator[Callable[[int], None]]:
     """`translated`, for a request that begins and ends inside, and is told of.
 
@@ -143,7 +144,7 @@ def asking(
     details: dict[str, Any] = {"orchestrator": orchestrator, "request_id": request_id}
     seen = pool.observer.begin(route, method, url, **details)
     try:
-        with translated(url, **details):
+        with translated(url, connect=connect, **details):
             yield seen.answered if seen is not None else _ignored
     except BaseException as error:
         if seen is not None:

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from ._headers import HeaderSource
-from ._http import Pool, same_slash
+from ._http import Pool, same_slash, within
 from ._observing import asking
 from ._urls import redact
 from .config import Config
@@ -75,7 +75,7 @@ class Questions:
         transport = await self._pool.transport()
         target = URL(url)
         with asking(self._pool, "discovery", "GET", url, orchestrator=place) as answered:
-            async with asyncio.timeout(_PATIENCE):
+            async with within(_PATIENCE, url, orchestrator=place):
                 async with transport.request("GET", target, headers=headers, **options) as answer:
                     answered(answer.status)
                     location = answer.headers.get("Location", "") if 300 <= answer.status < 400 else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import aiohttp
 
 from ._http import Pool
 from ._merging import PIPELINES
@@ -100,16 +101,15 @@ async def _fetch(runner: Runner, pool: Pool, timeout: Timeout) -> dict[str, Any]
     orchestrator itself has to prove its name by an ordinary certificate.
     """
     url = allowed(runner.metadata["schema_url"], runner.orchestrator, "schema URL")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect)}
     there, orchestrator = urlsplit(url), urlsplit(runner.orchestrator)
     if there.scheme == "https" and there.netloc != orchestrator.netloc and pool.tls.mode != "insecure":
         options["ssl"] = ssl.create_default_context(cafile=pool.tls.ca)
     transport = await pool.transport()
-    with asking(pool, "schema", "GET", url, orchestrator=runner.orchestrator) as answered:
-        async with (
-            asyncio.timeout(timeout.total),
-            transport.request("GET", url, **options) as answer,
-        ):
+    with asking(
+        pool, "schema", "GET", url, orchestrator=runner.orchestrator, connect=timeout.connect
+    ) as answered:
+        async with transport.request("GET", url, **options) as answer:
             answered(answer.status)
             body = await answer.content.read(_LARGEST + 1)
             while len(body) <= _LARGEST and (more := await answer.content.read(_LARGEST)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ._urls import redact
 from .errors import (
     Attempt,
     CapabilityNotFound,
@@ -79,6 +80,13 @@ class Trail:
         self._request_id = request_id
         self._paid = paid
         self._trying: Route | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """Who is late, as the end of a sentence."""
+        if self._trying is None:
+            return "it was not known yet who has it"
+        return f"{redact(self._trying.orchestrator)} had not answered"
 
     def trying(self, route: Route) -> None:
         """A route is being gone now."""

@@ -19,7 +19,7 @@ from fractions import Fraction
 from typing import Any
 
 from ._fork import abandon, on_fork
-from ._http import Pool, running_loop
+from ._http import Pool, running_loop, within
 from ._observing import asking
 from ._urls import redact
 from .catalogue import Price
@@ -160,7 +160,7 @@ class Offers:
             transport = await self._pool.transport()
             with asking(self._pool, "offers", "GET", url, orchestrator=redact(orchestrator)) as answered:
                 async with (
-                    asyncio.timeout(_PATIENCE),
+                    within(_PATIENCE, url, orchestrator=redact(orchestrator)),
                     transport.request("GET", url, headers=headers) as answer,
                 ):
                     answered(answer.status)

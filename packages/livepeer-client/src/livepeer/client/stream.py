@@ -19,7 +19,7 @@ from .errors import (
 )
 from .events import Decoder, StreamEvent
 from .failover import Trail
-from .timeouts import Timeout
+from .timeouts import Timeout, total_of_call
 
 if TYPE_CHECKING:
     import aiohttp
@@ -214,14 +214,17 @@ class AsyncStreamResponse:
         """Await something until a time of the loop's clock; then raise the error that says what was late."""
         try:
             async with asyncio.timeout_at(deadline) as limit:
+                total_of_call(limit)
                 return await work
         except TimeoutError:
             if not limit.expired():
                 raise
         details = {"orchestrator": self.orchestrator or None, "request_id": self.request_id}
         if deadline == self._deadline:
+            late = "it had not come to its end" if self._answer is not None else self._trail.waits_for
             raise DeadlineExceeded(
-                f"The stream of {self._capability!r} took longer than the {self._timeout.total} s allowed.",
+                f"The stream of {self._capability!r} took longer than the {self._timeout.total} s allowed: "
+                f"{late}.",
                 waited=self._timeout.total,
                 **details,
             )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import weakref
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 
 from .errors import ConfigurationError
 
-__all__ = ["Timeout", "TimeoutValue", "as_timeout"]
+__all__ = ["Timeout", "TimeoutValue", "as_timeout", "out_of_time", "total_of_call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,27 @@ class Timeout:
 
 TimeoutValue = float | Timeout | None
 """What `timeout=` takes: a total in seconds, a `Timeout`, or None for no total."""
+
+
+_total: ContextVar[weakref.ref[asyncio.Timeout]] = ContextVar("_total")
+
+
+def total_of_call(limit: asyncio.Timeout) -> None:
+    """This is the total of the call that is made in this context.
+
+    It is kept weakly: the context lives on in the callbacks of connections, and a `Timeout` holds its task.
+    """
+    _total.set(weakref.ref(limit))
+
+
+def out_of_time() -> bool:
+    """Whether the total of the call that is made in this context has passed.
+
+    Whoever is cancelled, and has something to wait for before it can end, waits only when it has not.
+    """
+    kept = _total.get(None)
+    limit = kept() if kept is not None else None
+    return limit is not None and limit.expired()
 
 
 def as_timeout(value: TimeoutValue) -> Timeout:

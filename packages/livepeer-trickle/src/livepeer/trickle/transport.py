@@ -29,11 +29,14 @@ from ._sockets import dial, open_socket
 from ._version import __version__
 from .errors import ConfigurationError
 
-__all__ = ["CertificateChanged", "TLSMode", "TLSPolicy", "Transport", "hang_up"]
+__all__ = ["CONNECT_PATIENCE", "CertificateChanged", "TLSMode", "TLSPolicy", "Transport", "hang_up"]
 
 TLSMode = Literal["pin", "pin-strict", "verify", "insecure"]
 
 _logger = logging.getLogger("livepeer.trickle")
+CONNECT_PATIENCE = 10.0
+"""Seconds for a connection, its name's lookup and TLS included, where a request names no limit."""
+
 _GOODBYE = 1.0  # seconds for sockets to close
 _REPIN_INTERVAL = 60.0  # seconds between two accepted changes of one host's certificate
 
@@ -204,7 +207,7 @@ class Transport:
             connector=Connector(socket_factory=self._open_socket, resolver=Resolver(), **options),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self.user_agent},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_PATIENCE),
             trust_env=False,
             max_line_size=64 * 1024,
             max_field_size=64 * 1024,

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._http import Pool, translated
+from .._http import Pool, translated, within
 from .._urls import allowed, forbidden, join_path
 from ..errors import CapabilityError, CapacityError, ConfigurationError, LivepeerError
 from ..failover import not_begun
@@ -166,7 +166,7 @@ async def _those_that_are_there(urls: dict[str, str], transport: Transport) -> d
         url = f"{urls[role]}/next"
         try:
             with translated(url):
-                async with asyncio.timeout(_LOOK), transport.request("GET", url) as answer:
+                async with within(_LOOK, url), transport.request("GET", url) as answer:
                     return bool(answer.status == 404)
         except LivepeerError:
             return False  # whoever uses it will see

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -23,6 +22,7 @@ Judge = Callable[[int, Mapping[str, str], bytes], LivepeerError]
 
 _logger = logging.getLogger("livepeer.client")
 _MAX_ERROR = 1024 * 1024  # bytes read of an error's body
+_ERROR_PATIENCE = 5.0  # seconds for it, once its status is there
 
 
 async def send(
@@ -81,8 +81,7 @@ async def _exchange(
     sent = dict(headers)
     if call.method != "GET":
         sent["Content-Type"] = call.body.content_type
-    began = time.monotonic()
-    with translated(url, **details):
+    with translated(url, connect=call.timeout.connect, **details):
         for _ in range(2):
             body = payload(call.body.content) if call.method != "GET" else None
             sending = transport.request(
@@ -100,7 +99,7 @@ async def _exchange(
                 raise FirstByteTimeout(
                     f"{call.capability!r} sent no answer within {call.timeout.first_byte} s.",
                     hint="Whether the work was done is unknown; Timeout(first_byte=…) allows it longer.",
-                    waited=time.monotonic() - began,
+                    waited=call.timeout.first_byte,
                     **details,
                 ) from error
             # Only these two say that nothing was done yet; after any other, the worker may have worked.
@@ -128,13 +127,14 @@ def _limits(connect: float | None) -> aiohttp.ClientTimeout:
 
 
 async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The beginning of a body; an error's body is kept even when the connection breaks in its middle."""
+    """The beginning of a body; an error's is kept even when the connection breaks in its middle, or waits."""
     body = bytearray()
     try:
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) >= limit:
-                break
-    except aiohttp.ClientError:
+        async with asyncio.timeout(_ERROR_PATIENCE):
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) >= limit:
+                    break
+    except (aiohttp.ClientError, TimeoutError):
         _logger.debug("the body of an error from %s broke off", redact(str(response.url)))
     return bytes(body[:limit])

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from .._http import Pool, translated
+from .._http import Pool, translated, within
 from .._observing import asking
 from .._urls import redact
 from ..errors import LivepeerError, ResponseError
@@ -23,6 +23,7 @@ CHANNELS = ("publish", "subscribe", "control", "events", "data")
 _logger = logging.getLogger("livepeer.client")
 _TRIES = 3
 _PATIENCE = 5.0  # seconds for one try
+_BODY_PATIENCE = 30.0  # seconds for the rest of a small answer whose head is there
 
 
 def start_body(**fields: Any) -> Body:
@@ -45,8 +46,10 @@ async def json_object(response: aiohttp.ClientResponse, what: str, **details: An
     Raises:
         ResponseError: It is something else.
     """
-    with translated(str(response.url), **details):
-        body = await response.read()
+    url = str(response.url)
+    with translated(url, **details):
+        async with within(_BODY_PATIENCE, url, **details):
+            body = await response.read()
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -75,7 +78,7 @@ async def tell(
             transport = await pool.transport()
             with asking(pool, "stop", method, url) as answered:
                 async with (
-                    asyncio.timeout(patience),
+                    within(patience, url),
                     transport.request(method, url, headers=headers) as response,
                 ):
                     answered(response.status)

@@ -15,7 +15,7 @@ from .._urls import allowed, check_path, join_path
 from ..catalogue import Runner
 from ..errors import CapabilityError, LivepeerError
 from ..inputs import Body
-from ..timeouts import Timeout
+from ..timeouts import Timeout, out_of_time
 from . import Answer, Call, LiveCall, Started
 from ._health import ask_worker
 from ._sending import send
@@ -28,6 +28,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 Stop = Callable[[], Coroutine[Any, Any, None]]
 
 _logger = logging.getLogger("livepeer.client")
+_GIVE_BACK = 10.0  # seconds that the gateway waits for it then, and its closing with it
 _STOP_PATIENCE = 5.0  # seconds that a cancelled caller waits for a reservation in flight
 
 
@@ -137,13 +138,16 @@ class LiveRunnerRoute:
 
             async def give_back() -> None:
                 try:
-                    _, _, stop = await task
-                except LivepeerError:
+                    async with asyncio.timeout(_GIVE_BACK):
+                        _, _, stop = await task
+                except (LivepeerError, TimeoutError):
                     return
                 await stop()
 
-            # Waited for, because nothing brings the session's name once `asyncio.run` has cancelled this.
-            await asyncio.wait({self._pool.adopt(give_back)}, timeout=_STOP_PATIENCE)
+            giving_back = self._pool.adopt(give_back)
+            if not out_of_time():
+                # Waited for, as nothing brings the session's name once `asyncio.run` has cancelled this.
+                await asyncio.wait({giving_back}, timeout=_STOP_PATIENCE)
             raise
 
     async def _send(
