@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,9 +30,12 @@ from livepeer.client import (
     StreamEvent,
     Timeout,
 )
+from livepeer.client._http import Pool
+from livepeer.client._names import Names
 from livepeer.client.failover import not_begun
 from livepeer.client.offers import parse_offer
 from livepeer.client.routes._byoc_verdict import job_verdict
+from livepeer.trickle.transport import TLSPolicy
 
 FAILED = "job not able to be processed, removing capability err="
 UNKNOWN = (503, "No capacity available for capability")
@@ -381,10 +385,30 @@ def test_offers() -> None:
     for odd in (
         {"price": {"pricePerUnit": "x"}},
         {"available_capacity": [1]},
+        {"available_capacity": float("inf")},
+        {"price": {"pricePerUnit": float("inf")}},
         [],
         {"price": {"pixelsPerUnit": 0}},
     ):
         assert offer(odd).rejection is not None, odd
+
+
+async def test_many_calls_without_a_place_ask_for_the_names_once(
+    raw_server: Callable[[Callable[[socket.socket], None]], str],
+) -> None:
+    asked: list[bytes] = []
+
+    def mute(connection: socket.socket) -> None:
+        asked.append(connection.recv(65536))
+        time.sleep(0.2)  # all callers come meanwhile
+
+    names, url = Names(pool := Pool(TLSPolicy())), raw_server(mute)
+    try:
+        found = await asyncio.gather(*(names.of([url]) for _ in range(50)))
+        assert found == [{url: None}] * 50
+        assert len(asked) == 1
+    finally:
+        await pool.aclose()
 
 
 # Whose error it is

@@ -347,6 +347,23 @@ def test_an_orchestrator_may_not_point_at_a_private_network(orch: Any) -> None:
     ]
 
 
+def test_numbers_that_are_none_spoil_one_runner_at_most() -> None:
+    from livepeer.client.discovery import parse_listing
+
+    def runner(app: str, **fields: object) -> dict[str, object]:
+        return {"url": "https://8.8.8.8/apps/a/app", "app": app, "mode": "single-shot"} | fields
+
+    endless = float("inf")  # 1e999 in JSON
+    runners = [
+        runner("priced", price_info={"price": endless, "unit": "seconds"}),
+        runner("seen", gpu={"id": "0", "name": "a GPU", "vram_mb": endless}),
+    ]
+    body = json.dumps([{"address": "https://8.8.8.8", "runners": runners}]).replace("Infinity", "1e999")
+    listing = parse_listing(body.encode(), "https://8.8.4.4:8935")
+    assert [(one.app, one.gpu and one.gpu.vram_mb) for one in listing.runners] == [("seen", 0)]
+    assert [one.reason.endswith("the price inf is not a whole number") for one in listing.rejections] == [True]
+
+
 # What comes back
 
 

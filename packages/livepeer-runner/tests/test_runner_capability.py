@@ -87,6 +87,16 @@ def test_two_empty_answers_mean_that_it_was_forgotten() -> None:
     assert len(clock.registrations) == 2
 
 
+@pytest.mark.parametrize("body", ["", "<html>", "[]", "7", '{"available_capacity": "2"}', "[" * 100_000])
+def test_what_can_not_be_read_is_an_empty_answer(body: str) -> None:
+    clock = Clock()
+    clock.answered()
+    for _ in range(2):
+        assert clock.machine.registered
+        clock.answered(200, body)
+    assert not clock.machine.registered
+
+
 def test_empty_answers_during_requests_mean_nothing() -> None:
     clock = Clock()
     clock.answered()

@@ -206,6 +206,7 @@ async def test_a_byoc_stream_is_updated_and_stopped_by_its_id(
         assert stream.body["error"]["type"] == "KeyError"
         assert await stream.update([1]) == 422
         assert await stream.update(b"no JSON") == 422
+        assert await stream.update(b"[" * 100_000) == 422
         twice = Byoc(orchestrator, server, http)
         twice.id = stream.id
         assert await twice.start({}) == 409

@@ -180,7 +180,7 @@ def test_a_refusal_is_told_once_and_tried_again_slowly(status: int, body: bytes,
     assert heartbeats.refusal is None
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"runner_id": "r"}', b"<html>"])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"runner_id": "r"}', b"<html>", b"[" * 100_000])
 def test_an_answer_that_says_nothing_is_a_failure(body: bytes) -> None:
     heartbeats = machine()
     heartbeats.answered(200, body)
@@ -202,6 +202,18 @@ def test_an_answer_that_says_nothing_is_a_failure(body: bytes) -> None:
 )
 def test_go_durations(text: object, seconds: float | None) -> None:
     assert go_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [("5s", 5), ("1ns", 0.05), ("0s", 5), ("24h", 60), (None, 5), (7, 5)]
+)
+def test_heartbeats_neither_hammer_nor_stay_away(asked: object, seconds: float) -> None:
+    assert machine().answered(200, answer(FIRST | {"heartbeat_interval": asked})).delay == seconds
+
+
+@pytest.mark.parametrize("o2r", [None, "https://o:8935/x", {}, {"url": 7}])
+def test_messages_that_have_no_channel(o2r: object) -> None:
+    assert machine().answered(200, answer(FIRST | {"o2r": o2r})).o2r is None
 
 
 def test_descriptions_that_no_orchestrator_takes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -132,7 +133,7 @@ def _price(info: Any) -> Price | None:
         return None
     try:
         amount = int(info.get("price", 0))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"the price {info.get('price')!r} is not a whole number") from None
     return Price(amount, str(info.get("unit", ""))) if amount > 0 else None
 
@@ -141,9 +142,8 @@ def _gpu(info: Any) -> Gpu | None:
     if not isinstance(info, dict):
         return None
     vram = info.get("vram_mb")
-    return Gpu(
-        str(info.get("id", "")), str(info.get("name", "")), int(vram) if isinstance(vram, int | float) else 0
-    )
+    memory = int(vram) if isinstance(vram, int | float) and math.isfinite(vram) else 0
+    return Gpu(str(info.get("id", "")), str(info.get("name", "")), memory)
 
 
 def _metadata(text: Any) -> dict[str, Any]:

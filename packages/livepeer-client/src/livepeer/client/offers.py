@@ -78,7 +78,7 @@ def parse_offer(status: int, body: bytes, orchestrator: str) -> Offer:
         token = json.loads(body)
         available = int(token.get("available_capacity") or 0)
         price = _price(token.get("price"))
-    except (ValueError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return Offer(orchestrator, rejection=Rejection(where, "its job token can't be read"))
     if price is not None or token.get("ticket_params"):
         hint = f"Its price is {price}." if price else "It runs on a chain."
@@ -147,8 +147,9 @@ class Offers:
         key = (running_loop(), orchestrator, capability)
         task = self._asking.get(key)
         if task is None or task.done():
-            for other in [other for other in self._asking if other[0].is_closed()]:
-                del self._asking[other]
+            # In one step: another thread's loop may ask meanwhile.
+            for other in [other for other in list(self._asking) if other[0].is_closed()]:
+                self._asking.pop(other, None)
             task = self._asking[key] = key[0].create_task(self._ask_one(orchestrator, capability))
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         return task

@@ -130,7 +130,7 @@ class ByocContract(LiveContract):
         body = await request.body()
         try:
             params = json.loads(body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidInput("Parameters are a JSON object.") from None
         if isinstance(params, dict) and params.keys() == {"params"}:
             params = _parameters(params["params"])
@@ -158,7 +158,7 @@ def _parameters(params: Any) -> dict[str, Any]:
     if isinstance(params, str):
         try:
             params = json.loads(params or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             params = None
     if not isinstance(params, dict):
         raise InvalidInput("params is a JSON object, or the text of one.")

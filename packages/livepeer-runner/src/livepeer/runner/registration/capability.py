@@ -234,7 +234,7 @@ def _capacity(body: bytes) -> int:
     """The free places that a look tells of; 0 when it tells of none."""
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return 0
     capacity = answer.get("available_capacity") if isinstance(answer, dict) else None
     return capacity if isinstance(capacity, int) else 0

@@ -33,6 +33,7 @@ _TAKEN = 2.5  # seconds between tries while the chosen id is taken
 _TAKEN_MAX = 40.0  # seconds after which it isn't by a dead runner: those are removed within 25
 _FORGOTTEN = 0.5  # seconds within which a forgotten runner registers again, spread over the runners
 _SHORT = 30.0  # seconds; who is forgotten sooner than that, again and again, registers ever more slowly
+_INTERVAL_MIN, _INTERVAL_MAX = 0.05, 60.0  # seconds between heartbeats, whatever the orchestrator says
 _METADATA_LIMIT = 1024  # bytes
 _OLD_LIFE = ((401, "invalid heartbeat authorization"), (404, "runner not found"))
 
@@ -227,12 +228,14 @@ class Heartbeats:
                 return self.failed()
             self._heartbeat_secret, self._registered_at = secret, self._clock()
             channel = answer.get("o2r")
-            o2r = channel.get("url") if isinstance(channel, dict) else None
+            url = channel.get("url") if isinstance(channel, dict) else None
+            o2r = url if isinstance(url, str) else None
         self.runner_id = runner_id
         self.refusal = None
         self._taken_since = None
         self._failures = 0
-        self._interval = min(go_duration(answer.get("heartbeat_interval")) or 5.0, 60.0)
+        asked = go_duration(answer.get("heartbeat_interval")) or 5.0
+        self._interval = min(max(asked, _INTERVAL_MIN), _INTERVAL_MAX)
         known = answer.get("session_ids")
         sessions = frozenset(str(item) for item in known) if isinstance(known, list) else None
         return Step(self._interval, session_ids=sessions, o2r=o2r)
@@ -285,7 +288,7 @@ def go_duration(text: object) -> float | None:
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
 
