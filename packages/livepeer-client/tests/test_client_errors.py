@@ -361,7 +361,9 @@ def test_numbers_that_are_none_spoil_one_runner_at_most() -> None:
     body = json.dumps([{"address": "https://8.8.8.8", "runners": runners}]).replace("Infinity", "1e999")
     listing = parse_listing(body.encode(), "https://8.8.4.4:8935")
     assert [(one.app, one.gpu and one.gpu.vram_mb) for one in listing.runners] == [("seen", 0)]
-    assert [one.reason.endswith("the price inf is not a whole number") for one in listing.rejections] == [True]
+    assert [one.reason.endswith("the price inf is not a whole number") for one in listing.rejections] == [
+        True
+    ]
 
 
 # What comes back
