@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import logging
 import socket
-import ssl
 import time
 from typing import Any
 
@@ -23,7 +21,6 @@ from livepeer.client import (
     ConnectTimeout,
     Gateway,
     InputError,
-    LivepeerError,
     NoOrchestratorError,
     OrchestratorError,
     PaymentUnsupported,
@@ -544,78 +541,3 @@ def test_from_the_loops_own_thread(orch: Any, gateway: Gateway) -> None:
     for error in caught:
         assert isinstance(error, ConfigurationError)
         assert "_async form" in str(error)
-
-
-# No error of a library below comes through
-
-
-def _library_errors() -> list[BaseException]:
-    import aiohttp
-    from aiohttp.client_exceptions import UnixClientConnectorError
-    from aiohttp.client_reqrep import ConnectionKey
-    from multidict import CIMultiDict, CIMultiDictProxy
-    from yarl import URL
-
-    key = ConnectionKey("h", 1, False, True, None, None, None)
-    url = URL("http://h:1/")
-    info = aiohttp.RequestInfo(url, "GET", CIMultiDictProxy(CIMultiDict()), url)
-    known: dict[type, tuple[Any, ...]] = {
-        aiohttp.ClientConnectorError: (key, OSError(1, "no")),
-        aiohttp.ClientConnectorDNSError: (key, OSError(1, "no")),
-        aiohttp.ClientProxyConnectionError: (key, OSError(1, "no")),
-        aiohttp.ClientConnectorSSLError: (key, OSError(1, "no")),
-        aiohttp.ClientSSLError: (key, OSError(1, "no")),
-        aiohttp.ClientConnectorCertificateError: (key, ssl.CertificateError("no")),
-        UnixClientConnectorError: ("/x", key, OSError(1, "no")),
-        aiohttp.ServerFingerprintMismatch: (b"a", b"b", "h", 1),
-        aiohttp.InvalidURL: ("x",),
-    }
-    kinds: set[type[BaseException]] = set()
-
-    def gather(kind: type[BaseException]) -> None:
-        if kind not in kinds and (kind.__module__.startswith("aiohttp") or kind is aiohttp.ClientError):
-            kinds.add(kind)
-            for below in kind.__subclasses__():
-                gather(below)
-
-    gather(aiohttp.ClientError)
-    made: list[BaseException] = []
-    for kind in sorted(kinds, key=lambda kind: kind.__name__):
-        if kind in known:
-            made.append(kind(*known[kind]))
-        elif issubclass(kind, aiohttp.ClientResponseError):
-            made.append(kind(info, (), status=500, message="no"))
-        elif issubclass(kind, aiohttp.InvalidURL):
-            made.append(kind("x"))
-        elif issubclass(kind, aiohttp.ClientConnectorError):
-            made.append(kind(key, OSError(1, "no")))
-        else:
-            made.append(kind("no"))
-    return [
-        *made, OSError("no"), ConnectionResetError("no"), BrokenPipeError("no"), TimeoutError(),
-        ssl.SSLError("no"), socket.gaierror("no"), asyncio.IncompleteReadError(b"", 5),
-        ValueError("no"), UnicodeError("no"), RuntimeError("Session is closed"),
-    ]  # fmt: skip
-
-
-def test_every_error_of_the_libraries_below_is_translated() -> None:
-    from livepeer.client._http import translated
-
-    errors = _library_errors()
-    assert len(errors) > 25
-    for error in errors:
-        with pytest.raises(LivepeerError) as caught, translated("http://u:pw@h:1/x", request_id="id"):
-            raise error
-        assert caught.value.__cause__ is error
-        assert caught.value.request_id == "id"
-        assert "pw" not in str(caught.value)
-        assert caught.value.message.endswith(".")
-
-
-def test_our_own_errors_pass() -> None:
-    from livepeer.client._http import translated
-
-    mine = ConnectionFailed("mine")
-    with pytest.raises(ConnectionFailed) as caught, translated("x"):
-        raise mine
-    assert caught.value is mine

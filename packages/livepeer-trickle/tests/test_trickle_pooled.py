@@ -113,3 +113,25 @@ async def test_a_fresh_connection_is_nobody_elses(server: Server) -> None:
         answers = await asyncio.gather(*(post(transport, server.url, fresh=True) for _ in range(4)))
         assert answers == ["ok"] * 4
         assert server.connections == [3, 1, 1, 1, 1, 1, 1]
+
+
+async def test_a_body_that_goes_on_with_no_http_ends_in_an_error() -> None:
+    asked = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        await asked.wait()
+        writer.write(b"no size\r\n")
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, Transport() as transport, transport.request("GET", url) as answer:
+        assert await answer.content.readany() == b"ok"
+        asked.set()
+        async with asyncio.timeout(30):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.content.readany()

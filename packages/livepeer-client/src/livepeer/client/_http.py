@@ -9,11 +9,13 @@ import logging
 import os
 import ssl
 import weakref
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from yarl import URL
 
 from livepeer.trickle.transport import CONNECT_PATIENCE, CertificateChanged, TLSPolicy, Transport
@@ -300,7 +302,17 @@ class translated:  # a class, which costs a call less than a generator does
             raise as_livepeer_error(error, redact(str(self._where)), **self._details) from error
 
 
-_TRANSLATED = (aiohttp.ClientError, OSError, ValueError, RuntimeError, asyncio.IncompleteReadError)
+# aiohttp wraps what its parser raises in a `ClientError` of its own; its parser in pure Python, which it uses
+# where the other one isn't built, does not do so for a body that is being waited for.
+_TRANSLATED = (
+    aiohttp.ClientError,
+    HttpProcessingError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    asyncio.IncompleteReadError,
+    zlib.error,
+)
 
 
 def as_livepeer_error(
@@ -347,7 +359,12 @@ def as_livepeer_error(
                 retryable=True,
                 **details,
             )
-        case aiohttp.ClientPayloadError() | asyncio.IncompleteReadError():
+        case (
+            aiohttp.ClientPayloadError()
+            | PayloadEncodingError()
+            | asyncio.IncompleteReadError()
+            | zlib.error()
+        ):
             return StreamError(
                 f"The answer of {where} broke off before its end.",
                 hint="The worker, or the orchestrator before it, died or closed the connection.",
@@ -355,7 +372,7 @@ def as_livepeer_error(
             )
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ConfigurationError(f"{where} is not a URL that can be called.", **details)
-        case aiohttp.ClientResponseError():
+        case aiohttp.ClientResponseError() | HttpProcessingError():
             return ResponseError(f"The answer of {where} can't be read: {error.message}.", **details)
         case aiohttp.ClientError() | OSError():
             return ConnectionFailed(

@@ -27,8 +27,13 @@
     │   └── SessionStalled          (also a LivepeerTimeout) .silent .waited .frames_in .frames_out
     ├── MediaError                  (livepeer.trickle)
     └── TrickleError                (livepeer.trickle)
+        ├── ChannelNotFound
+        ├── ChannelClosed
+        └── TrickleConnectionError  (also a ConnectionError)
 
-Fields say what a program needs to know; nobody has to parse a message. All of them can be pickled.
+Each has `message`, `hint`, `request_id`, `orchestrator`, `retryable` and `attempts`. Fields say what a
+program needs to know; nobody has to parse a message. No error of a library below comes through: it is the
+`__cause__`. All of them can be pickled; a cause of another library becomes its name and text by that.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import select
 import weakref
+from functools import partial
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 __all__ = ["KEPT", "Connector", "is_stale"]
 
@@ -26,6 +28,8 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(limit=0, **options)
+        kind: type[ResponseHandler] = _Protocol
+        self._factory = partial(kind, loop=self._loop)
         self._given: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
@@ -39,6 +43,20 @@ class Connector(aiohttp.TCPConnector):
             if not is_stale(connection.transport):
                 return connection
             connection.close()
+
+
+class _Protocol(ResponseHandler):
+    """aiohttp's end of a connection, which leaves no reader of a body waiting.
+
+    When a body goes on with what is no HTTP, such as a chunk without a size, aiohttp (3.14, where its parser
+    in C is built) closes the connection and tells nobody: who waits for the body would wait for ever.
+    """
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        body = self._payload
+        super().connection_lost(exc)
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError("what came of the body is no HTTP"))
 
 
 def is_stale(transport: asyncio.BaseTransport | None) -> bool:

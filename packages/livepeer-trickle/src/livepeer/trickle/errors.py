@@ -68,14 +68,43 @@ class LivepeerError(Exception):
         return f"{text} [{', '.join(details)}]" if details else text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+        state = self.__dict__.copy()
+        return (_rebuild, (type(self), self.args, state, _portable(self.__cause__)))
 
 
-def _rebuild(kind: type[LivepeerError], args: tuple[Any, ...], state: dict[str, Any]) -> LivepeerError:
+class _CopiedCause(Exception):
+    """What stood behind an error that was pickled: the name of its class, and its text."""
+
+
+def _portable(cause: BaseException | None) -> BaseException | None:
+    """A cause as it goes into a pickle.
+
+    Exceptions of other libraries hold sockets, contexts of TLS and headers; most can't be pickled, some can't
+    be read again, and none should be sent to another process. Of those the name and the text remain.
+    """
+    if cause is None or isinstance(cause, LivepeerError | _CopiedCause):
+        return cause
+    kind = type(cause)
+    if kind.__module__ == "builtins" and all(isinstance(one, str | int | None) for one in cause.args):
+        return cause
+    text = f"{kind.__module__}.{kind.__qualname__}: {cause}".removeprefix("builtins.").removesuffix(": ")
+    copied = _CopiedCause(text)
+    copied.__cause__ = _portable(cause.__cause__)
+    return copied
+
+
+def _rebuild(
+    kind: type[LivepeerError],
+    args: tuple[Any, ...],
+    state: dict[str, Any],
+    cause: BaseException | None = None,
+) -> LivepeerError:
     """Make an error again from its pickle without calling a constructor that wants more than a message."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
+    if cause is not None:
+        error.__cause__ = cause
     return error
 
 

@@ -77,7 +77,7 @@ class Unary:
         self._heard = True
         try:
             events = self._connection.receive_data(data)
-        except h2.exceptions.ProtocolError as error:
+        except h2.exceptions.H2Error as error:
             raise BadAnswer(f"it is no HTTP/2 ({error})") from error
         except UnicodeDecodeError as error:
             raise BadAnswer("its headers are no text") from error
