@@ -47,7 +47,7 @@ class Calls:
         running_loop()
         began = time.monotonic()
         total = call.timeout.total
-        trail = Trail(call.request_id, paid=call.paid)
+        trail = Trail(call.request_id)
         answer: Answer | None = None
         response: Response | None = None
         with trail:
@@ -77,6 +77,7 @@ class Calls:
 
     async def open_stream(self, call: Call, model: str | None, trail: Trail) -> Answer:
         """Make a request and return when the head of its answer is there."""
+        trail.paid = call.paid
         return await self._resolver.go(call.capability, model, "call", lambda route: route.open(call), trail)
 
     async def open_live(self, call: LiveCall) -> Started:

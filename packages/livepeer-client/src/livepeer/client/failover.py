@@ -1,8 +1,70 @@
 """Whether a call that failed may be made again elsewhere, and what was tried before it failed.
 
-These are pure decisions. Another orchestrator is tried only where the work provably did not begin; at most
-three are. Whatever else happened, the call ends in an error: no work is begun, or paid for, twice. One
-request id goes with every attempt and is in every error, and `LivepeerError.attempts` tells what was tried.
+Another orchestrator is tried only where the work provably did not begin; at most three are. Whatever else
+happened, the call ends in an error: no work is begun, or paid for, twice. One request id goes with every
+attempt and is in every error, and `LivepeerError.attempts` tells what was tried.
+
+What it comes to, in full; the tests read this table. "Next" is the next orchestrator, else the error that is
+named is raised::
+
+    What happened                                        | How it was called            | Then
+    -----------------------------------------------------+------------------------------+--------------------
+    the connection is refused                            | all                          | next
+    TLS fails                                            | all                          | next
+    the certificate has changed                          | all                          | next
+    no connection in time                                | runner, byoc                 | next
+    closed before the request was read                   | all                          | ConnectionFailed
+    closed in the middle of the body                     | all                          | ConnectionFailed
+    closed after the body, on a kept connection          | all                          | ConnectionFailed
+    closed after the body                                | all                          | ConnectionFailed
+    reset after the body                                 | all                          | ConnectionFailed
+    closed in the middle of the answer's head            | all                          | ConnectionFailed
+    no answer in first_byte seconds                      | runner, session, byoc        | FirstByteTimeout
+    no answer in total seconds                           | runner, session, byoc        | DeadlineExceeded
+    what comes is no HTTP                                | all                          | ResponseError
+    closed in the middle of the result                   | runner, session, byoc        | StreamError
+    a pause in the middle of the result                  | runner, session, byoc        | IdleTimeout
+    404 runner not found                                 | runner, reserve              | next
+    404 runner session not found                         | session, live                | next
+    503 no capacity available for runner                 | runner, reserve              | next
+    400 runner is not single-shot                        | runner                       | OrchestratorError
+    502 the worker refuses the connection                | runner, session, live        | next
+    502 the worker has no address                        | runner, session, live        | next
+    502 the worker broke off                             | runner, session, live        | OrchestratorError
+    502 of a proxy, with such a text                     | runner, session, live        | CapabilityError
+    503 of a proxy                                       | runner, session, live        | CapabilityError
+    402 payment required                                 | runner, session, live        | PaymentUnsupported
+    503 No capacity available for capability             | byoc, byoc-live              | next
+    500 the worker refuses the connection                | byoc, lv2v                   | next
+    500 the worker has redirected to nobody              | byoc                         | OrchestratorError
+    500 the worker broke off                             | byoc, lv2v                   | OrchestratorError
+    500 the worker took too long                         | byoc                         | FirstByteTimeout
+    500 the worker doesn't take the token                | byoc, byoc-live              | CapabilityError
+    500 Error sending request to worker                  | byoc-live                    | OrchestratorError
+    503 of a proxy                                       | byoc                         | OrchestratorError
+    400 Could not verify job creds                       | byoc, byoc-live              | PaymentUnsupported
+    400 Insufficient balance for request                 | byoc                         | InsufficientBalance
+    503 a livepeer.runner whose places are taken         | byoc, byoc-live, lv2v        | next
+    503 insufficient capacity                            | lv2v                         | next
+    500 no container for the model                       | lv2v                         | next
+    the worker's own 404                                 | runner, session, byoc paid   | CapabilityError
+    the worker's own 404                                 | byoc free                    | its /run, once
+    the worker's own 405                                 | byoc free                    | its /run, once
+    the worker's own 422                                 | all                          | CapabilityError
+    the worker's own 429                                 | runner, session, byoc        | CapabilityError
+    the worker's own 500                                 | all                          | CapabilityError
+    the worker's own 503                                 | runner, session, live, byoc  | CapabilityError
+    307 to the same path with a slash                    | runner, session, byoc        | there, once
+    303 to the same path with a slash                    | runner, session, byoc        | CapabilityError
+    307 to elsewhere                                     | runner, session, byoc        | CapabilityError
+
+"runner" is `run` and `stream` on a single-shot live runner; "reserve" and "session" are the two requests that
+they make on a persistent one; "live" is `live` there. "byoc" is `run` and `stream` on a BYOC worker,
+"byoc-live" `live` there. "lv2v" is `live` on an orchestrator's own pipeline; its other request, for a token,
+may fail in any way, and the next orchestrator is asked. Paid calls are treated as free ones are, but for the
+worker's own 404; and they go over connections of their own, so never over one that was kept.
+
+What is read only (discovery, prices, schemas) may be asked for again when a kept connection breaks.
 """
 
 from __future__ import annotations
@@ -71,14 +133,14 @@ class Trail:
 
     Args:
         request_id: The id that goes with every attempt.
-        paid: Whether a payment goes with every request.
     """
 
-    def __init__(self, request_id: str, *, paid: bool = False) -> None:
+    def __init__(self, request_id: str) -> None:
         self.attempts: list[Attempt] = []
         """What has failed, in order."""
+        self.paid: bool = False
+        """Whether a payment goes with every request."""
         self._request_id = request_id
-        self._paid = paid
         self._trying: Route | None = None
 
     @property
@@ -109,7 +171,7 @@ class Trail:
                 route.name,
                 f"{type(error).__name__}: {error.message}",
                 begun=begun,
-                paid=self._paid and not unsent(error),
+                paid=self.paid and not unsent(error),
             )
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ Stop = Callable[[], Coroutine[Any, Any, None]]
 
 _logger = logging.getLogger("livepeer.client")
 _GIVE_BACK = 10.0  # seconds that the gateway waits for it then, and its closing with it
+_NOTHING = Body(b"", "application/json")
 _STOP_PATIENCE = 5.0  # seconds that a cancelled caller waits for a reservation in flight
 
 
@@ -47,7 +49,7 @@ class LiveRunnerRoute:
         path = check_path(call.path if call.path is not None else self._advertised("run") or "/run")
         if self._runner.mode == "single-shot":
             return self._answer(*await self._send(join_path(self._runner.url, path), call, control=False))
-        _, app_url, stop = await self._unless_abandoned(self._reserve(call.request_id, call.timeout))
+        _, app_url, stop = await self._unless_abandoned(self._reserve(call))
         try:
             sent = await self._send(join_path(app_url, path), call, control=False)
         except BaseException:
@@ -65,7 +67,8 @@ class LiveRunnerRoute:
             gateway_request_id=call.request_id,
             stream_id=call.stream_id,
         )
-        session_id, app_url, stop = await self._reserve(call.request_id, Timeout())
+        reserving = Call(call.capability, _NOTHING, Timeout(), call.request_id)
+        session_id, app_url, stop = await self._reserve(reserving)
         started = Started(
             {},
             self._runner.orchestrator,
@@ -114,10 +117,10 @@ class LiveRunnerRoute:
         path = self._runner.metadata.get(name)
         return path if isinstance(path, str) else None
 
-    async def _reserve(self, request_id: str, timeout: Timeout) -> tuple[str, str, Stop]:
-        """Reserve a session; its id, its app's URL, and what ends it."""
-        call = Call(self._runner.app, Body(b"", "application/json"), timeout, request_id)
-        details = {"orchestrator": self._runner.orchestrator, "request_id": request_id}
+    async def _reserve(self, call: Call) -> tuple[str, str, Stop]:
+        """Reserve a session for a call; its id, its app's URL, and what ends it."""
+        call = dataclasses.replace(call, capability=self._runner.app, body=_NOTHING, method="POST")
+        details = {"orchestrator": self._runner.orchestrator, "request_id": call.request_id}
         with self._pool.reserving(self._runner.url, **details):
             response, _ = await self._send(self._runner.url, call)
             answer = await self._object(response, call, "The reservation of a session")
