@@ -10,7 +10,7 @@ import os
 import ssl
 import weakref
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -256,25 +256,41 @@ def running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
-@contextlib.asynccontextmanager
-async def within(seconds: float, where: str, **details: Any) -> AsyncIterator[None]:
-    """Give a peer some seconds for the whole of what is asked inside, its name, TLS and all.
+class within:  # a class: an asynchronous generator can't begin once a loop closes its own
+    """Gives a peer some seconds for the whole of what is asked inside, its name, TLS and all.
+
+    Args:
+        seconds: How many.
+        where: The URL that is called.
+        details: `request_id` and `orchestrator` for the error.
 
     Raises:
         FirstByteTimeout: They have passed.
     """
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise FirstByteTimeout(
-            f"{redact(where)} did not answer within {seconds:g} s.",
-            waited=seconds,
-            retryable=True,
-            **details,
-        ) from error
+
+    __slots__ = ("_details", "_limit", "_seconds", "_where")
+
+    def __init__(self, seconds: float, where: str, **details: Any) -> None:
+        self._seconds = seconds
+        self._where = where
+        self._details = details
+        self._limit = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._limit.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            raise FirstByteTimeout(
+                f"{redact(self._where)} did not answer within {self._seconds:g} s.",
+                waited=self._seconds,
+                retryable=True,
+                **self._details,
+            ) from late
 
 
 class translated:  # a class, which costs a call less than a generator does
