@@ -437,6 +437,7 @@ async def test_many_calls_without_a_place_ask_for_the_names_once(
         (503, '{"error": "full"}', True, CapabilityError, True),
         (418, "short and stout", True, CapabilityError, True),
         (403, "from a proxy", False, OrchestratorError, True),
+        (502, "", False, OrchestratorError, True),
     ],
 )  # fmt: skip
 def test_whose_error_it_is(status: int, text: str, worker: bool, kind: type, begun: bool) -> None:
@@ -451,6 +452,7 @@ def test_whose_error_it_is(status: int, text: str, worker: bool, kind: type, beg
     )
     assert type(found) is kind
     assert not_begun(found) is not begun
+    assert text or str(status) in found.message
     assert (found.orchestrator, found.request_id) == ("https://o", "r")
     if isinstance(found, CapabilityError) and worker:
         assert (found.status, found.body) == (status, text.encode())

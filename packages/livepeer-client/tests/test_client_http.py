@@ -49,8 +49,12 @@ def test_no_password_of_netrc_is_sent(verbs: Any, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize(
-    "location", ["/elsewhere", "http://127.0.0.1:1/", "//127.0.0.1:1/run/", "/run?x=1", "", "::"]
-)
+    "location",
+    [
+        "/elsewhere", "http://127.0.0.1:1/", "//127.0.0.1:1/run/", "/run?x=1", "", "::",
+        "mailto:x@y", "http://[bad", "http:///run/", "http://127.0.0.1:99999999/run/",
+    ],
+)  # fmt: skip
 def test_redirects_are_not_followed(orch: Any, verbs: Any, status: int, location: str) -> None:
     with pytest.raises(CapabilityError, match="not followed") as caught:
         verbs.run("answer", input={"status": status, "headers": {"Location": location}})

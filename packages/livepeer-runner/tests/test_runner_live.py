@@ -170,8 +170,14 @@ async def test_a_refused_start_leaves_nothing(
         )
 
 
-async def test_a_stream_needs_a_session(http: aiohttp.ClientSession) -> None:
-    async with running(Remote()) as server, http.post(server.url + "/live", json={}) as response:
+@pytest.mark.parametrize("control", ["", "x", "http://", "http://[bad", "https://x:99999/", "ftp://x/"])
+async def test_a_stream_needs_a_session(http: aiohttp.ClientSession, control: str) -> None:
+    told = {"Id": "s", "Token": "t", "Control": control}
+    headers = {f"Livepeer-Session-{name}": text for name, text in told.items()}
+    async with (
+        running(Remote()) as server,
+        http.post(server.url + "/live", json={}, headers=headers) as response,
+    ):
         assert response.status == 400
         assert "inside a session" in (await response.json())["error"]["message"]
 

@@ -432,7 +432,12 @@ def payload(content: bytes) -> bytes | io.BytesIO:
 
 def same_slash(sent: URL, location: str) -> URL | None:
     """Where a redirect leads, when it only adds the missing slash on the same origin; else None."""
-    target = sent.join(URL(location))
+    try:
+        target = sent.join(URL(location))
+    except ValueError:
+        return None  # a worker may write there what it likes
+    if not target.host:
+        return None
     if target.origin() == sent.origin() and target.path == sent.path + "/" and target.query == sent.query:
         return target
     return None

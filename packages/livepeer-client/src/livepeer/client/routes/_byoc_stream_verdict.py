@@ -111,7 +111,8 @@ def _orchestrators_own(
             **details,
         )
     return OrchestratorError(
-        f"The orchestrator refused to {verb} a session of {capability!r}: {text}.",
+        f"The orchestrator refused to {verb} a session of {capability!r}: "
+        f"{text or f'status {status}, without a text'}.",
         status=status,
         body=text,
         **details,

@@ -96,7 +96,10 @@ def _orchestrators_own(
             **details,
         )
     return OrchestratorError(
-        f"The orchestrator refused {capability!r}: {text}.", status=status, body=text, **details
+        f"The orchestrator refused {capability!r}: {text or f'status {status}, without a text'}.",
+        status=status,
+        body=text,
+        **details,
     )
 
 

@@ -105,6 +105,14 @@ def _inner(channels: dict[str, dict[str, Any]], name: str) -> str | None:
     return (channels[name].get("internal_url") or channels[name]["url"]) if name in channels else None
 
 
+def _callable(url: str) -> bool:
+    try:
+        parts = URL(url)
+        return parts.scheme in ("http", "https") and bool(parts.host) and parts.port is not None
+    except ValueError:
+        return False
+
+
 class _Session:
     """The orchestrator's side of one session: its callbacks, with the session's token."""
 
@@ -123,7 +131,7 @@ class _Session:
     def of(cls, request: Request, host: Host) -> _Session:
         """The session that a request came through, from its headers; raises `HTTPError` (400) without."""
         found = [request.headers.get(f"livepeer-session-{name}", "") for name in ("id", "token", "control")]
-        if not all(found) or not found[2].startswith(("http://", "https://")):
+        if not all(found) or not _callable(found[2]):
             raise HTTPError(
                 400,
                 "A stream starts inside a session of an orchestrator, which adds the headers "
