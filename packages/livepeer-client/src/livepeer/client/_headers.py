@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ._secrets import hidden
 from .errors import ConfigurationError
 
 __all__ = ["HeaderSource", "HeadersLike", "check_headers"]
@@ -60,11 +61,11 @@ class HeaderSource:
             return kept[1]
         try:
             if inspect.iscoroutinefunction(self._given):
-                answer = await self._given()
+                answer = hidden(await self._given())
             else:
-                answer = await asyncio.to_thread(self._given)
+                answer = hidden(await asyncio.to_thread(self._given))
                 if inspect.isawaitable(answer):
-                    answer = await answer
+                    answer = hidden(await answer)
         except Exception as error:
             # Its text stays out of the message, because it may hold what it wanted to send.
             raise ConfigurationError(
@@ -84,6 +85,7 @@ def check_headers(value: Any, name: str) -> dict[str, str]:
     Raises:
         ConfigurationError: They can't be.
     """
+    value = hidden(value)
     if not isinstance(value, Mapping):
         raise ConfigurationError(
             f"{name} is a {type(value).__name__}; it is a dict of texts, or a function that returns one."

@@ -10,7 +10,7 @@ import os
 import ssl
 import weakref
 import zlib
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,8 +57,14 @@ class Pool:
     has cancelled the tasks and before it closes the loop, so nobody has to close a gateway.
     """
 
-    def __init__(self, tls: TLSPolicy, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        tls: TLSPolicy,
+        observer: Observer | None = None,
+        credentials: Mapping[str, str] | None = None,
+    ) -> None:
         self.tls = tls
+        self._credentials = credentials
         self.observer = observer or Observer()
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = weakref.WeakKeyDictionary()
         self._elsewhere = Elsewhere()
@@ -150,7 +156,7 @@ class Pool:
         loop = running_loop()
         held = self._loops.get(loop)
         if held is None:
-            mine = _OnLoop(Transport(tls=self.tls, user_agent=f"livepeer-client/{__version__}"))
+            mine = _OnLoop(self._make())
             holding = _hold(mine, weakref.ref(self), loop)
             with contextlib.suppress(StopIteration):
                 holding.__anext__().send(None)  # to its yield, which it reaches without waiting
@@ -160,6 +166,10 @@ class Pool:
             mine.orphaned = weakref.finalize(self, _end, loop, holding)
             mine.orphaned.atexit = False
         return held[0]
+
+    def _make(self) -> Transport:
+        agent = f"livepeer-client/{__version__}"
+        return Transport(tls=self.tls, user_agent=agent, credentials=self._credentials)
 
     def _after_fork(self) -> None:
         for loop in [reference() for reference in self._loops.keyrefs()]:

@@ -73,13 +73,12 @@ class Questions:
         self, url: str, headers: dict[str, str], options: dict[str, Any], place: str
     ) -> tuple[int, bytes]:
         transport = await self._pool.transport()
-        target = URL(url)
         with asking(self._pool, "discovery", "GET", url, orchestrator=place) as answered:
             async with within(_PATIENCE, url, orchestrator=place):
-                async with transport.request("GET", target, headers=headers, **options) as answer:
+                async with transport.request("GET", URL(url), headers=headers, **options) as answer:
                     answered(answer.status)
                     location = answer.headers.get("Location", "") if 300 <= answer.status < 400 else ""
-                    moved = same_slash(target, location) if location else None
+                    moved = same_slash(URL(url), location) if location else None
                     if moved is None:
                         return answer.status, await _whole(answer, place)
                 async with transport.request("GET", moved, headers=headers, **options) as answer:

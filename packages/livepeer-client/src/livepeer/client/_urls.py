@@ -89,7 +89,10 @@ def redact(url: str) -> str:
     """The URL without its password and its query, which may hold keys, for messages."""
     if "@" not in url and "?" not in url:
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
     if "@" in parts.netloc:
         parts = parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}")
     return parts._replace(query="***" if parts.query else "").geturl()

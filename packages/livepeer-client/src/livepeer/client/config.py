@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ._headers import HeadersLike, check_headers
+from ._secrets import Address, Secret, hidden, hidden_urls
 from ._urls import is_loopback, redact
 from .errors import ConfigurationError
 from .token import Token, parse_token
@@ -37,6 +39,8 @@ class Config:
         signers: Base URLs of signers; asked for orchestrators where nothing above is configured.
         signer_headers: Sent to the signers' origins and nowhere else.
         source: Where the places to call came from: ``"arguments"``, ``"token"`` or ``"environment"``.
+        credentials: The ``Authorization`` of each origin that a URL was given with a password for. The URLs
+            themselves have none, as they go into errors, results and logs.
     """
 
     orchestrators: tuple[str, ...] = ()
@@ -45,6 +49,7 @@ class Config:
     signers: tuple[str, ...] = ()
     signer_headers: HeadersLike = field(default_factory=dict, repr=False)
     source: str = "arguments"
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -60,7 +65,7 @@ def read_config(
     discovery_url: Urls | None = None,
     discovery_headers: HeadersLike | None = None,
     orch_url: Urls | None = None,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] | None = None,
 ) -> Config:
     """The first source of arguments, token and environment that names a place to call is used for routing.
 
@@ -70,6 +75,9 @@ def read_config(
     Raises:
         ConfigurationError: Nothing is configured, or a value can't be used.
     """
+    # Every name here is of what may be shown: a traceback with local variables shows them all.
+    token, signer_headers, discovery_headers = map(hidden, (token, signer_headers, discovery_headers))
+    signer_url, discovery_url, orch_url = map(hidden_urls, (signer_url, discovery_url, orch_url))
     sources = [
         _from_arguments(signer_url, signer_headers, discovery_url, discovery_headers, orch_url),
         *([_from_token(parse_token(token), "token")] if token is not None else []),
@@ -82,14 +90,32 @@ def read_config(
     if routing is None:
         raise ConfigurationError(f"No orchestrator is configured. {_WAYS}")
     signing = next((source for source in sources if source.signers), routing)
+    credentials: dict[str, str] = {}
     return Config(
-        routing.orchestrators,
-        routing.discovery,
+        _without_passwords(routing.orchestrators, credentials),
+        _without_passwords(routing.discovery, credentials),
         routing.discovery_headers,
-        signing.signers,
+        _without_passwords(signing.signers, credentials),
         signing.signer_headers,
         routing.source,
+        credentials,
     )
+
+
+def _without_passwords(urls: tuple[str, ...], credentials: dict[str, str]) -> tuple[str, ...]:
+    """The URLs without the passwords in them, which are put where they belong."""
+    return tuple(_without_password(url, credentials) for url in urls)
+
+
+def _without_password(url: str, credentials: dict[str, str]) -> str:
+    if "@" not in url or "@" not in urlsplit(url).netloc:
+        return url
+    from yarl import URL
+
+    plain = Address(URL(url).with_user(None))
+    secret = Secret(f"{unquote(urlsplit(url).username or '')}:{unquote(urlsplit(url).password or '')}")
+    credentials[str(URL(plain).origin())] = Secret(f"Basic {base64.b64encode(secret.encode()).decode()}")
+    return plain
 
 
 def _from_arguments(
@@ -143,8 +169,8 @@ def _from_token(token: Token, source: str) -> Config:
     return config
 
 
-def _from_environment(environ: Mapping[str, str]) -> list[Config]:
-    if environ.get("LIVEPEER_GATEWAY_URL"):
+def _from_environment(environ: Mapping[str, str] | None) -> list[Config]:
+    if _variable(environ, "LIVEPEER_GATEWAY_URL"):
         raise ConfigurationError(
             "LIVEPEER_GATEWAY_URL names a gateway node, which this version of livepeer-client can't call.",
             hint="Unset it, or name orchestrators: LIVEPEER_ORCH_URL, or Gateway(orch_url=…).",
@@ -152,32 +178,38 @@ def _from_environment(environ: Mapping[str, str]) -> list[Config]:
     return [
         *_token_of_environment(environ),
         Config(
-            orchestrators=as_urls(environ.get("LIVEPEER_ORCH_URL") or None, "LIVEPEER_ORCH_URL"),
-            discovery=as_services(environ.get("LIVEPEER_DISCOVERY_URL") or None, "LIVEPEER_DISCOVERY_URL"),
+            orchestrators=as_urls(_variable(environ, "LIVEPEER_ORCH_URL"), "LIVEPEER_ORCH_URL"),
+            discovery=as_services(_variable(environ, "LIVEPEER_DISCOVERY_URL"), "LIVEPEER_DISCOVERY_URL"),
             signers=_signer_url_of_environment(environ),
             source="environment",
         ),
     ]
 
 
-def _signers_of_environment(environ: Mapping[str, str]) -> list[Config]:
+def _signers_of_environment(environ: Mapping[str, str] | None) -> list[Config]:
     """The environment when where to call is said elsewhere: its other variables aren't even read."""
     signers = _signer_url_of_environment(environ)
     return [*_token_of_environment(environ), Config(signers=signers, source="environment")]
 
 
-def _token_of_environment(environ: Mapping[str, str]) -> list[Config]:
-    token = environ.get("LIVEPEER_TOKEN")
+def _token_of_environment(environ: Mapping[str, str] | None) -> list[Config]:
+    token = hidden(_variable(environ, "LIVEPEER_TOKEN"))
     return [_from_token(parse_token(token), "LIVEPEER_TOKEN")] if token else []
 
 
-def _signer_url_of_environment(environ: Mapping[str, str]) -> tuple[str, ...]:
-    return as_services(environ.get("LIVEPEER_SIGNER_URL") or None, "LIVEPEER_SIGNER_URL")
+def _signer_url_of_environment(environ: Mapping[str, str] | None) -> tuple[str, ...]:
+    return as_services(_variable(environ, "LIVEPEER_SIGNER_URL"), "LIVEPEER_SIGNER_URL")
+
+
+def _variable(environ: Mapping[str, str] | None, name: str) -> str | None:
+    """A variable of the environment, which as a whole is no argument: it holds everybody's secrets."""
+    value = (os.environ if environ is None else environ).get(name)
+    return Address(value) if value else None
 
 
 def as_urls(value: Urls | None, name: str) -> tuple[str, ...]:
     """The base URLs of an argument that takes one or several; in one text, with commas."""
-    return tuple(url.rstrip("/") for url in _several(value, name, r","))
+    return tuple(Address(url.rstrip("/")) for url in _several(value, name, r","))
 
 
 def as_services(value: Urls | None, name: str) -> tuple[str, ...]:
@@ -189,7 +221,7 @@ def _several(value: Urls | None, name: str, separator: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        value = [part for part in (part.strip() for part in re.split(separator, value)) if part]
+        value = [Address(part.strip()) for part in re.split(separator, value) if part.strip()]
         if not value:
             raise ConfigurationError(f"{name} is empty; it is a URL such as https://orchestrator:8935.")
     return tuple(dict.fromkeys(check_url(url, name) for url in value))
@@ -199,14 +231,18 @@ def check_url(url: str, name: str) -> str:
     """The URL, when it is one with http or https and a host."""
     if not isinstance(url, str):
         raise ConfigurationError(f"{name} holds a {type(url).__name__}; it takes URLs as texts.")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    if not _callable(url):
         raise ConfigurationError(
-            f"{name}={url!r} is not a URL that can be called.",
+            f"{name}={redact(str(url))!r} is not a URL that can be called.",
             hint="It needs a scheme and a host, such as https://orchestrator:8935.",
         )
     return url
+
+
+def _callable(url: str) -> bool:
+    """Whether it is a URL of http or https, with a host."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -11,6 +11,7 @@ from . import live as _live
 from ._headers import HeadersLike
 from ._loop_thread import loop_thread
 from ._observing import Observer, RequestRecord
+from ._secrets import hidden, hidden_urls
 from .catalogue import Capability
 from .config import Urls, read_config
 from .errors import ConfigurationError
@@ -92,6 +93,9 @@ class Gateway:
             budget=budget,
             eth_usd=eth_usd,
         )
+        # From here on, a traceback that shows local variables doesn't show what they hold.
+        token, signer_headers, discovery_headers = map(hidden, (token, signer_headers, discovery_headers))
+        signer_url, discovery_url, orch_url = map(hidden_urls, (signer_url, discovery_url, orch_url))
         self._config = read_config(
             token=token,
             signer_url=signer_url,
@@ -114,7 +118,7 @@ class Gateway:
         from ._logs import configure
 
         configure()
-        self._pool = Pool(TLSPolicy(self._tls_mode), Observer(self._on_request))  # type: ignore[arg-type]
+        self._pool = Pool(TLSPolicy(self._tls_mode), Observer(self._on_request), self._config.credentials)  # type: ignore[arg-type]
         self._calls = Calls(self._config, self._pool)
 
     @overload
@@ -467,6 +471,8 @@ class Gateway:
     def __repr__(self) -> str:
         from ._urls import redact
 
+        if not hasattr(self, "_config"):
+            return "<Gateway without a configuration>"  # in the traceback of its constructor
         return f"<Gateway {', '.join(map(redact, self._config.places))} ({self._config.source})>"
 
     def __getstate__(self) -> dict[str, Any]:

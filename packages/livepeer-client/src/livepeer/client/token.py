@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._secrets import Secret, hidden, hidden_urls
 from .errors import ConfigurationError
 
 __all__ = ["Token", "parse_token"]
@@ -34,7 +35,8 @@ def parse_token(text: str) -> Token:
     """
     if not isinstance(text, str):
         raise ConfigurationError(f"token= is a {type(text).__name__}; it is a text.")
-    content = _decode("".join(text.split()))
+    text = Secret("".join(text.split()))
+    content = hidden(_decode(text))
     if not isinstance(content, dict) or not any(name in content for name in _FIELDS):
         raise ConfigurationError(
             "The token has none of the fields that a Livepeer token has.",
@@ -50,21 +52,25 @@ def parse_token(text: str) -> Token:
         signer_headers=_headers(content, "signer_headers"),
         discovery=_text(content, "discovery"),
         discovery_headers=_headers(content, "discovery_headers"),
-        orchestrators=tuple(orchestrators),
+        orchestrators=tuple(hidden_urls(str(url)) for url in orchestrators),
     )
 
 
-def _decode(text: str) -> Any:
-    standard = text.replace("-", "+").replace("_", "/").rstrip("=")
+def _decode(text: Secret) -> Any:
     try:
-        raw = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
-        return json.loads(raw)
+        return json.loads(base64.b64decode(_padded(text), validate=True))
     except (binascii.Error, UnicodeError, ValueError, RecursionError):
-        # `from None`: the cause would show the token in a traceback.
-        raise ConfigurationError(
-            "The token can't be read: it is not base64 of JSON.",
-            hint="Copy it whole, as the dashboard shows it.",
-        ) from None
+        pass
+    # Raised out here: as its context, the error above would show the token in a traceback.
+    raise ConfigurationError(
+        "The token can't be read: it is not base64 of JSON.",
+        hint="Copy it whole, as the dashboard shows it.",
+    )
+
+
+def _padded(text: str) -> str:
+    standard = text.replace("-", "+").replace("_", "/").rstrip("=")
+    return standard + "=" * (-len(standard) % 4)
 
 
 def _text(content: dict[str, Any], name: str) -> str | None:
@@ -73,7 +79,8 @@ def _text(content: dict[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise ConfigurationError(f"The token's {name!r} is not a URL.")
-    return value
+    url: str = hidden_urls(str(value))
+    return url
 
 
 def _headers(content: dict[str, Any], name: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -192,11 +192,20 @@ class Transport:
     Args:
         tls: Which certificates to accept; first-use pinning when absent.
         user_agent: What requests call themselves.
+        credentials: The ``Authorization`` of requests to some origins, by origin (``"https://host:port"``,
+            as `yarl.URL.origin` writes it); those that have one of their own keep it.
     """
 
-    def __init__(self, *, tls: TLSPolicy | None = None, user_agent: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tls: TLSPolicy | None = None,
+        user_agent: str | None = None,
+        credentials: Mapping[str, str] | None = None,
+    ) -> None:
         self.tls: TLSPolicy = tls or TLSPolicy()
         self.user_agent: str = user_agent or f"livepeer-trickle/{__version__}"
+        self._credentials = credentials or {}
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._connections = Connections(self.tls, self._open_socket)
         self._session = self._make_session(keepalive_timeout=KEPT)
@@ -235,6 +244,10 @@ class Transport:
         target = url if isinstance(url, URL) else URL(url)
         if target.scheme in ("https", "wss"):
             options.setdefault("ssl", self.tls.ssl_for(target))
+        if self._credentials and (known := self._credentials.get(str(target.origin()))):
+            headers = options.get("headers") or {}
+            if not any(name.lower() == "authorization" for name in headers):
+                options["headers"] = {**headers, "Authorization": known}
         options.setdefault("proxy", proxy_for(target))
         options.setdefault("allow_redirects", False)
         return options
