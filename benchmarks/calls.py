@@ -22,7 +22,7 @@ __all__ = ["main"]
 HERE = Path(__file__).resolve().parent
 OURS = "livepeer-client"
 SDKS = ("openai", "anthropic", "replicate", "fal-client")
-_ROUNDS = 12
+_ROUNDS = 40
 _STARTS = 8
 _KINDS = {
     "sync": "calls/s",

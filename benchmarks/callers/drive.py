@@ -17,7 +17,7 @@ from .libraries import LIBRARIES, Library
 
 __all__: list[str] = []
 
-_ROUND = 0.15  # seconds
+_ROUND = 0.05  # seconds
 _AT_ONCE = 64
 
 

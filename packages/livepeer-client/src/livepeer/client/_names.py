@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from ._fork import abandon, on_fork
 from ._http import Pool, running_loop
-from ._merging import byoc_names
 from ._urls import redact
 from .errors import LivepeerError
 
@@ -59,6 +58,7 @@ class Names:
 
     async def _ask(self, url: str) -> frozenset[str] | None:
         from ._grpc.orchestrator import get_orchestrator
+        from ._merging import byoc_names
 
         names: frozenset[str] | None = None
         try:

@@ -18,6 +18,9 @@ __all__ = ["Body", "encode_input", "is_large"]
 
 _LARGE = 256 * 1024  # bytes; from here on encoding is worth a thread of its own
 _BINARY = "application/octet-stream"
+_CONTAINERS = (dict, list, tuple)
+_BYTES = (bytes, bytearray, memoryview)
+_TEXTS = (str, *_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +70,15 @@ def encode_input(value: Any, model: str | None = None) -> Body:
 
 def is_large(value: Any) -> bool:
     """Whether encoding this may take long enough to hold up an event loop; a guess from its surface."""
-    if isinstance(value, Path) or hasattr(value, "read") or hasattr(value, "__array__"):
-        return True
-    if isinstance(value, dict | list | tuple):
-        items = value.values() if isinstance(value, dict) else value
-        return len(value) > 1000 or any(_weight(item) > _LARGE // 8 for item in items)
-    return False
+    if isinstance(value, _CONTAINERS):
+        return len(value) > 1000 or any(_weight(item) > _LARGE // 8 for item in _items(value))
+    return isinstance(value, Path) or hasattr(value, "read") or hasattr(value, "__array__")
 
 
 def _weight(value: Any) -> int:
-    if isinstance(value, str | bytes | bytearray | memoryview):
+    if isinstance(value, _TEXTS):
         return len(value)
-    if isinstance(value, dict | list | tuple):
+    if isinstance(value, _CONTAINERS):
         return len(value) * 64 if len(value) > 64 else sum(map(_weight, _items(value)))
     return _LARGE if isinstance(value, Path) or hasattr(value, "__array__") or hasattr(value, "save") else 8
 
@@ -90,7 +90,7 @@ def _items(value: Any) -> Any:
 def _raw_body(value: Any) -> Body | None:
     if isinstance(value, Blob):
         return Body(bytes(value), value.content_type or _BINARY)
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, _BYTES):
         return Body(bytes(value), _BINARY)
     if isinstance(value, Path):
         return Body(_read_path(value), _guess(value.name))
@@ -105,7 +105,7 @@ def _raw_body(value: Any) -> Body | None:
 
 def _nested(value: Any) -> Any:
     """What `json.dumps` asks for anything that JSON doesn't have."""
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, _BYTES):
         content = bytes(value)
     elif isinstance(value, Path):
         content = _read_path(value)

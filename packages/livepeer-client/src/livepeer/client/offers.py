@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from ._fork import abandon, on_fork
@@ -189,5 +188,7 @@ def _price(info: Any) -> Price | None:
     """Go's JSON of a price leaves out what is 0; it is wei per second, as a fraction."""
     if not isinstance(info, dict):
         return None
+    from fractions import Fraction  # which loads decimal, and few calls need
+
     amount = Fraction(int(info.get("pricePerUnit", 0)), int(info.get("pixelsPerUnit", 1)))
     return Price(-(-amount.numerator // amount.denominator), "seconds") if amount > 0 else None
