@@ -33,6 +33,7 @@ TEST_TOOLS = (
     "pytest-xdist>=3.8,<4",
     "hypothesis>=6.150,<7",
     "trio>=0.31,<1",
+    "uvloop>=0.21,<1; sys_platform != 'win32'",
 )
 SHARED = ("--numprocesses=3",)  # as `./dev test` has it
 COMPLETENESS = 99.0  # percent of a wheel's public symbols that have to have a known type
