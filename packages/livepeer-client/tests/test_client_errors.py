@@ -344,6 +344,17 @@ def test_an_orchestrator_may_not_point_at_a_private_network(orch: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "\0", "\x7f", "half \ud800", 7])
+@pytest.mark.parametrize("which", ["capability", "model"])
+def test_what_can_not_be_a_name_is_refused_before_anybody_is_asked(
+    orch: Any, verbs: Any, which: str, name: Any
+) -> None:
+    names = {"capability": "echo", "model": "m"} | {which: name}
+    with pytest.raises(ConfigurationError, match=f"{which}="):
+        verbs.run(names["capability"], model=names["model"], input=b"")
+    assert orch.seen == []
+
+
 def test_numbers_that_are_none_spoil_one_runner_at_most() -> None:
     from livepeer.client.discovery import parse_listing
 

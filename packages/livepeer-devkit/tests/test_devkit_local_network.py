@@ -126,6 +126,24 @@ def test_wait_for_says_what_is_there() -> None:
             network.wait_for("nothing", 0.1)
 
 
+def test_wait_for_names_of_every_kind() -> None:
+    with LocalNetwork(samples=False) as network:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        registration = {"name": "wörter/🎉", "url": "http://127.0.0.1:1", "capacity": 1, "currency": "wei"}
+        request = urllib.request.Request(
+            f"{network.orch_url}/capability/register",
+            json.dumps(registration).encode(),
+            {"Authorization": network.orch_secret},
+        )
+        with urllib.request.urlopen(request, context=context, timeout=20) as answer:
+            assert answer.read() == b"ok"
+        network.wait_for("wörter/🎉", 5)
+        for name in ("wörter", "", "two\nlines"):
+            with pytest.raises(LivepeerError, match="No runner registered"):
+                network.wait_for(name, 0.0)
+
+
 def test_a_port_that_is_taken() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -22,6 +23,8 @@ from .offers import ASKS_FOR_PAYMENT
 __all__ = ["Verb", "check_names", "names_of", "not_found", "ranked", "runners_of", "suits"]
 
 Verb = Literal["call", "live"]
+
+_UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def ranked(
@@ -130,12 +133,17 @@ def check_names(capability: str, model: str | None) -> None:
     """Refuse what can't be a capability's or a model's name.
 
     Raises:
-        ConfigurationError: It is empty, or no text.
+        ConfigurationError: It is empty, no text, or has characters that can't be sent.
     """
     if not isinstance(capability, str) or not capability.strip():
         raise ConfigurationError(f"capability={capability!r} is not a name such as 'text-reverse'.")
     if model is not None and (not isinstance(model, str) or not model.strip()):
         raise ConfigurationError(f"model={model!r} is not a name; leave it out for the runner's default.")
+    for what, name in (("capability", capability), ("model", model or "")):
+        if _UNSENDABLE.search(name):
+            raise ConfigurationError(
+                f"{what}={name!r} has control characters, or halves of surrogate pairs, which no name has."
+            )
 
 
 def names_of(capability: str, model: str | None) -> tuple[str, ...]:

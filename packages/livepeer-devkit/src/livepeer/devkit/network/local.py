@@ -232,10 +232,14 @@ class LocalNetwork:
         return list(listed[0].get("runners", [])) if listed else []
 
     def _free(self, capability: str) -> int:
-        headers = {"Livepeer-Eth-Address": _NOBODY, "Livepeer-Capability": capability}
+        headers: dict[str, str | bytes] = {
+            "Livepeer-Eth-Address": _NOBODY,
+            "Livepeer-Capability": capability.encode(),
+        }
         return int((self._ask("/process/token", headers) or {}).get("available_capacity", 0))
 
-    def _ask(self, path: str, headers: dict[str, str]) -> Any:
+    def _ask(self, path: str, headers: Mapping[str, str | bytes]) -> Any:
+        """The JSON of an answer; None when there is none."""
         self._running()
         parts = urlsplit(self._url)
         host, port = parts.hostname or "", parts.port
@@ -247,7 +251,7 @@ class LocalNetwork:
         try:
             connection.request("GET", path, headers=headers)
             return json.loads(connection.getresponse().read())
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, ValueError):
             return None
         finally:
             connection.close()
