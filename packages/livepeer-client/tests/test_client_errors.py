@@ -501,6 +501,46 @@ def test_a_reservation_that_makes_no_sense(orch: Any, verbs: Any, answer: str) -
 # Calls from the wrong place
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("how", ["run", "stream"])
+def test_an_answer_without_an_end_ends(orch: Any, make_verbs: Any, kind: str, zipped: bool, how: str) -> None:
+    most = 100_000
+    written = 0
+
+    async def endless(orch: Any, request: web.Request) -> web.StreamResponse:
+        nonlocal written
+        answer = web.StreamResponse(headers={"Content-Type": kind})
+        if zipped:
+            answer.enable_compression(web.ContentCoding.gzip)
+        await answer.prepare(request)
+        await answer.write(b"data: ")
+        try:
+            while True:  # one event, which never comes to its end
+                await answer.write(bytes(1_000_000) if zipped else b"x" * 10_000)
+                written += 1
+        finally:
+            orch.note("endless over")
+
+    orch.add("endless", endless)
+    verbs = make_verbs(orch_url=orch.url, max_response_bytes=most)
+    if how == "stream" and kind == "application/json":
+        return  # its pieces are its events
+    with pytest.raises(ResponseError, match="more than 100000 bytes") as caught:
+        list(verbs.stream("endless")) if how == "stream" else verbs.run("endless")
+    assert caught.value.request_id
+    assert caught.value.orchestrator == orch.url
+    orch.wait_note("endless over")
+    assert verbs.run("echo", input=[1]) == [1]
+
+
+def test_what_is_no_number_of_bytes(orch: Any) -> None:
+    for wrong in (0, -1, 1.5, True, "1 MB"):
+        with pytest.raises(ConfigurationError, match="max_response_bytes"):
+            Gateway(orch_url=orch.url, max_response_bytes=wrong)  # type: ignore[arg-type]
+    assert Gateway(orch_url=orch.url, max_response_bytes=None)
+
+
 def test_from_trio(orch: Any, gateway: Gateway) -> None:
     trio = pytest.importorskip("trio")
 

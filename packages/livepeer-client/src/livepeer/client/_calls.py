@@ -32,8 +32,9 @@ def request_id() -> str:
 class Calls:
     """What the verbs of a gateway do; asynchronous, on whichever loop they are called."""
 
-    def __init__(self, config: Config, pool: Pool) -> None:
+    def __init__(self, config: Config, pool: Pool, max_response_bytes: int | None = None) -> None:
         self._pool = pool
+        self._most = max_response_bytes
         self._resolver = Resolver(config, pool)
 
     def request(
@@ -78,7 +79,11 @@ class Calls:
     async def open_stream(self, call: Call, model: str | None, trail: Trail) -> Answer:
         """Make a request and return when the head of its answer is there."""
         trail.paid = call.paid
-        return await self._resolver.go(call.capability, model, "call", lambda route: route.open(call), trail)
+        answer = await self._resolver.go(
+            call.capability, model, "call", lambda route: route.open(call), trail
+        )
+        answer.most = self._most
+        return answer
 
     async def open_live(self, call: LiveCall) -> Started:
         """Start a live session."""
@@ -142,14 +147,18 @@ class Calls:
             body = bytearray()
             while chunk := await _piece(answer, call, _from_now(call.timeout.idle)):
                 body += chunk
+                answer.check_size(len(body))
                 if response.content.at_eof():
                     break
             return decode(bytes(body), media_type, response.charset)
         events: list[StreamEvent] = []
         decoder = answer.decoder()
         quiet_until = _from_now(call.timeout.idle)
+        size = 0
         while not decoder.done:
             chunk = await _piece(answer, call, quiet_until)
+            size += len(chunk)
+            answer.check_size(size)
             found = decoder.feed(chunk) if chunk else decoder.finish()
             found, failure = until_error(found, call.capability, answer.orchestrator)
             failure = failure or decoder.failure

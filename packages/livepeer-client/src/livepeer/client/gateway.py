@@ -26,6 +26,7 @@ __all__ = ["Gateway"]
 T = TypeVar("T")
 
 _SCHEMA_TIMEOUT = 30.0  # seconds
+_MOST = 1024**3  # bytes of an answer, uncompressed
 _RUN_TIMEOUT = 600.0  # seconds; a cold model can take minutes, a lost call shouldn't take for ever
 
 
@@ -51,6 +52,8 @@ class Gateway:
         tls: How certificates of orchestrators are checked: ``"pin"`` (accept at first use, then only that
             one), ``"pin-strict"``, ``"verify"`` or ``"insecure"``.
         timeout: The limits of a call that names none; seconds in total, or a `Timeout`.
+        max_response_bytes: The most that is taken of an answer, and of one event of a stream; 1 GiB by
+            default, None is any number. What comes compressed counts uncompressed.
         on_request: Called with a `RequestRecord` at the end of every request: calls with all their tries,
             and what the gateway asks for its own (discovery, prices, reservations). Not for segments of live
             media, which `LiveSession.stats` counts. It runs on the event loop of the request, so it returns
@@ -86,6 +89,7 @@ class Gateway:
         tls: str = "pin",
         timeout: TimeoutValue = None,
         on_request: Callable[[RequestRecord], object] | None = None,
+        max_response_bytes: int | None = _MOST,
     ) -> None:
         _refuse_later(
             gateway_url=gateway_url,
@@ -107,6 +111,7 @@ class Gateway:
         self._timeout = as_timeout(timeout) if timeout is not None else None
         self._tls_mode = tls
         self._on_request = _synchronous(on_request)
+        self._most = _whole(max_response_bytes)
         self._connect()
 
     def _connect(self) -> None:
@@ -119,7 +124,7 @@ class Gateway:
 
         configure()
         self._pool = Pool(TLSPolicy(self._tls_mode), Observer(self._on_request), self._config.credentials)  # type: ignore[arg-type]
-        self._calls = Calls(self._config, self._pool)
+        self._calls = Calls(self._config, self._pool, self._most)
 
     @overload
     def run(
@@ -481,6 +486,7 @@ class Gateway:
             "timeout": self._timeout,
             "tls": self._tls_mode,
             "on_request": self._on_request,
+            "most": self._most,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -488,6 +494,7 @@ class Gateway:
         self._timeout = state["timeout"]
         self._tls_mode = state["tls"]
         self._on_request = state["on_request"]
+        self._most = state["most"]
         self._connect()
 
     def _stream(
@@ -547,6 +554,15 @@ def _synchronous(hook: Any) -> Any:
         "ordinary function that takes a RequestRecord.",
         hint="It can put the record into an asyncio.Queue that a task of yours reads.",
     )
+
+
+def _whole(most: int | None) -> int | None:
+    """A number of bytes over 0, or None."""
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise ConfigurationError(
+            f"max_response_bytes={most!r} can't be; it is a whole number over 0, or None."
+        )
+    return most
 
 
 def _seconds(name: str, value: float | None) -> float | None:

@@ -159,9 +159,11 @@ class AsyncStreamResponse:
             # Counted from here to the next event: comments and halves of events don't end the silence.
             quiet_until = asyncio.get_running_loop().time() + idle
             until = quiet_until if until is None else min(until, quiet_until)
+        size = 0
         try:
             while True:
                 chunk = await self._before(until, self._chunk())
+                size += len(chunk)
                 events = self._decoder.feed(chunk) if chunk else self._decoder.finish()
                 events, failure = until_error(events, self._capability, self.orchestrator)
                 self._pending.extend(events)
@@ -171,6 +173,7 @@ class AsyncStreamResponse:
                     return
                 if events:
                     return
+                self._answer.check_size(size)  # of one event, since a stream may be endless
         except LivepeerError as error:
             if self._over:
                 return  # closed by its reader, in another task or thread

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import ResponseError
 from ..events import Decoder, decoder_for
 from ..inputs import Body
 from ..timeouts import Timeout
@@ -61,6 +62,7 @@ class Answer:
         seen: Is told of its end.
 
     Attributes:
+        most: How many bytes of content are taken; None is any number.
         failure: Why its body could not be read to the end, if that is so.
     """
 
@@ -75,6 +77,7 @@ class Answer:
         decoder: Callable[[], Decoder] | None = None,
         seen: Observation | None = None,
     ) -> None:
+        self.most: int | None = None
         self.failure: BaseException | None = None
         self.response = response
         self.orchestrator = orchestrator
@@ -95,6 +98,19 @@ class Answer:
         if self._decoder is not None:
             return self._decoder()
         return decoder_for(self.response.content_type, self.response.charset)
+
+    def check_size(self, size: int) -> None:
+        """Refuse more content than is taken; what was compressed counts with all that comes of it.
+
+        Raises:
+            ResponseError: It is more.
+        """
+        if self.most is not None and size > self.most:
+            raise ResponseError(
+                f"The answer of {self.app!r} has more than {self.most} bytes, or no end.",
+                hint="Gateway(max_response_bytes=…) takes more, or with None anything.",
+                orchestrator=self.orchestrator,
+            )
 
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end, and release what was reserved."""
