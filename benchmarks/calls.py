@@ -17,7 +17,7 @@ from peer import callers_python
 from rows import Row, percentile
 from side import SideFailed
 
-__all__ = ["main"]
+__all__ = ["main", "server"]
 
 HERE = Path(__file__).resolve().parent
 OURS = "livepeer-client"
@@ -86,7 +86,7 @@ def main(options: Options) -> list[Row]:
     names = [OURS, "aiohttp", *(("httpx", *SDKS) if options.peer else ())]
     rows: list[Row] = []
     with ExitStack() as stack:
-        base = stack.enter_context(_server())
+        base = stack.enter_context(server())
         callers = [Caller(name, base) for name in names]
         for caller in callers:
             stack.callback(caller.close)
@@ -137,7 +137,7 @@ def _python(name: str) -> str:
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def server() -> Iterator[str]:
     """The URL of the server, in a process of its own."""
     command = [sys.executable, "-m", "callers.server"]
     process = subprocess.Popen(command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

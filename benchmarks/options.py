@@ -38,6 +38,7 @@ class Options:
         runs: How many short streams are counted for lost frames, at each delay.
         minutes: The length of the stream whose memory is watched.
         sessions: How many sessions at once.
+        calls: How many calls leave nothing behind.
         sizes: The pictures of the live benchmark; limits hold for each.
         peer: Whether to measure the peer too.
     """
@@ -48,6 +49,7 @@ class Options:
     runs: int = 3
     minutes: float = 1
     sessions: int = 20
+    calls: int = 20_000
     sizes: tuple[Size, ...] = (Size(640, 360, 30), Size(1280, 720, 30), Size(640, 360, 60))
     peer: bool = True
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import calls
+import growth
 import import_time
 import link
 import live
@@ -28,6 +29,7 @@ Benchmark = Callable[[Options], list[Row]]
 
 BENCHMARKS: dict[str, Benchmark] = {
     "calls": calls.main,
+    "growth": growth.main,
     "import_time": import_time.main,
     "json": messages.main,
     "throughput": throughput.main,
@@ -82,6 +84,7 @@ def _arguments() -> tuple[list[str], Options, Path | None]:
     parser.add_argument("--runs", type=int, default=Options.runs, help="short streams for `lost`")
     parser.add_argument("--minutes", type=float, default=Options.minutes, help="length of `memory`")
     parser.add_argument("--sessions", type=int, default=Options.sessions, help="how many at once")
+    parser.add_argument("--calls", type=int, default=Options.calls, help="how many, for `growth`")
     parser.add_argument("--size", action="append", help="WIDTHxHEIGHT@FPS, may be repeated")
     parser.add_argument("--no-peer", action="store_true", help="measure only ours")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every row to a file")
@@ -99,6 +102,7 @@ def _arguments() -> tuple[list[str], Options, Path | None]:
         runs=given.runs,
         minutes=given.minutes,
         sessions=given.sessions,
+        calls=given.calls,
         sizes=tuple(Size.parse(text) for text in given.size) if given.size else Options.sizes,
         peer=not given.no_peer,
     )

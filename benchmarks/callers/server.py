@@ -6,6 +6,7 @@ Run as ``python -m callers.server``; it prints its port, and ends with its stand
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from typing import Any
@@ -83,9 +84,10 @@ class Bench:
 async def _stream(request: web.BaseRequest, pieces: list[bytes]) -> web.StreamResponse:
     answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await answer.prepare(request)
-    for piece in pieces:
-        await answer.write(piece)
-    await answer.write_eof()
+    with contextlib.suppress(ConnectionResetError):  # it may be left early
+        for piece in pieces:
+            await answer.write(piece)
+        await answer.write_eof()
     return answer
 
 

@@ -289,3 +289,45 @@ def test_exit_while_a_name_server_does_not_answer(silent: Any, verb: str) -> Non
         verb,
     )
     assert out == "in time\n"
+
+
+def test_calls_leave_nothing_behind(orch: Any, silent: Any) -> None:
+    """`./dev bench growth` looks at 100,000 of them."""
+    out = silent(
+        """
+        import asyncio, gc, sys
+        from livepeer.client import CapabilityError, CapabilityNotFound, DeadlineExceeded, Gateway
+        gw = Gateway(orch_url=sys.argv[1])
+
+        async def calls(count):
+            async def one(number):
+                await gw.run_async("p-echo", input=number)
+                await asyncio.to_thread(gw.run, "echo", input=number)
+                async with gw.stream_async("tokens", input={"endless": True}) as stream:
+                    await anext(stream)
+                for kind, name, options in (
+                    (CapabilityError, "answer", {"input": {"status": 400}}),
+                    (DeadlineExceeded, "slow", {"timeout": 0.02}),
+                    (DeadlineExceeded, "p-slow", {"timeout": 0.02}),
+                ):
+                    try: await gw.run_async(name, **options)
+                    except kind: pass
+            for _ in range(count // 8):
+                await asyncio.gather(*map(one, range(8)))
+            await gw.aclose()
+            while len(asyncio.all_tasks()) > 1: await asyncio.sleep(0.01)
+            gc.collect()
+            return len(gc.get_objects())
+
+        async def main():
+            await calls(16)
+            before = await calls(16)
+            print(await calls(40) - before)
+
+        asyncio.run(main(), debug=False)
+        """,
+        orch.url,
+    )
+    assert int(out) < 40 * 6, "less than one object for each call"
+    assert orch.reserved == orch.stopped
+    orch.wait(lambda: orch.connections == 0, "no connection is left")
