@@ -65,7 +65,7 @@ class Pool:
     ) -> None:
         self.tls = tls
         self._credentials = credentials
-        self.observer = observer or Observer()
+        self.observer: Observer = observer or Observer()
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Held] = weakref.WeakKeyDictionary()
         self._elsewhere = Elsewhere()
         on_fork(self)
