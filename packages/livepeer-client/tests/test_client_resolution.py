@@ -327,6 +327,29 @@ async def test_services_fail_over_in_their_order(site: Site, silent: str) -> Non
     assert caught.value.retryable
 
 
+async def test_what_is_kept_has_an_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from livepeer.client import discovery
+
+    monkeypatch.setattr(discovery, "_MANY", 3)
+    monkeypatch.setattr(discovery, "_MANY_SEEN", 2)
+
+    async def discover(request: web.Request) -> web.StreamResponse:
+        return web.json_response([{"address": f"{site.url}/o0", "runners": site.apps["o0"]}])
+
+    site.handlers["/signer/discover-orchestrators"] = discover
+    site.orchestrator("o0", "job")
+    async with Gateway(signer_url=f"{site.url}/signer", signer_headers={"Authorization": KEY}) as gateway:
+        found = gateway._calls._resolver.discovery
+        for number in range(10):
+            site.orchestrator("o0", f"job-{number}")
+            listing, asked_now = await found.listing(apps=(f"job-{number}",))
+            assert asked_now
+            assert [runner.app for runner in listing.runners] == [f"job-{number}"]
+            assert len(found._kept) <= 3
+            assert len(found._seen) <= 2
+        assert not (await found.listing(apps=("job-9",)))[1]
+
+
 async def test_a_signer_is_asked_for_what_is_wanted(site: Site) -> None:
     async def discover(request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != KEY:

@@ -25,6 +25,8 @@ _FRESH = 5.0  # seconds that an answer is believed
 _STALE = 30.0  # seconds that it is used while another one is on its way
 _A_SECOND = 10  # orchestrators that a gateway asks, at most, for being up to date; fresher isn't worth it
 _AT_ONCE = 128  # orchestrators asked at the same time
+_MANY = 100  # listings kept
+_MANY_SEEN = 10_000  # names of apps remembered after they have gone
 _SILENT = "it did not answer"
 _HEAD_START = 1.0  # seconds that a service has before the next one is asked, too
 
@@ -152,6 +154,10 @@ class Discovery:
         listing = asking.round.listing
         if listing.reached:
             now = time.monotonic()
+            if len(self._kept) >= _MANY:  # a signer's answers are kept by the names that were looked for
+                self._kept.clear()
+            if len(self._seen) >= _MANY_SEEN:
+                self._seen.clear()
             self._kept[key] = _Kept(listing, now, max(_FRESH, count / _A_SECOND))
             self._seen |= {runner.app: now for runner in listing.runners}
 
