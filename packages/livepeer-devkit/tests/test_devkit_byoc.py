@@ -1,11 +1,18 @@
-"""The parts of the embedded BYOC that need no network."""
+"""The parts of the embedded BYOC that need no network, and one that does."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import contextlib
+import json
 from fractions import Fraction
 
+import aiohttp
 import pytest
+from aiohttp import web
 
+from livepeer.devkit import LocalNetwork
 from livepeer.devkit.network.byoc_events import EventLines
 from livepeer.devkit.network.byoc_jobs import Job
 from livepeer.devkit.network.byoc_registry import Capabilities, Capability, UnknownCurrency
@@ -39,6 +46,42 @@ class TestEventLines:
         assert out == b"a\n" + line + b"\n"
         assert lines.too_long
         assert lines.end() == b""
+
+
+async def test_clients_that_leave_are_nothing_to_speak_of(capfd: pytest.CaptureFixture[str]) -> None:
+    async def work(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(request)
+        with contextlib.suppress(ConnectionResetError):
+            for _ in range(20):
+                await answer.write(b"data: 1\n\n")
+                await asyncio.sleep(0.001)
+        return answer
+
+    async def leave(http: aiohttp.ClientSession, url: str, after: float) -> None:
+        job = {"capability": "a", "request": "{}", "parameters": "{}", "timeout_seconds": 9}
+        headers = {"Livepeer": base64.b64encode(json.dumps(job).encode()).decode()}
+        async with http.post(f"{url}/process/request/a", headers=headers, data=b"{}") as answer:
+            await answer.content.readline()
+            await asyncio.sleep(after)
+            answer.close()
+
+    app = web.Application()
+    app.router.add_post("/a", work)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    worker = {"name": "a", "url": f"http://127.0.0.1:{runner.addresses[0][1]}", "capacity": 9}
+    connector = aiohttp.TCPConnector(ssl=False)
+    async with LocalNetwork(samples=False) as network, aiohttp.ClientSession(connector=connector) as http:
+        secret = {"Authorization": network.orch_secret}
+        async with http.post(f"{network.orch_url}/capability/register", headers=secret, json=worker) as told:
+            assert told.status == 200
+        for _ in range(6):
+            await asyncio.gather(*(leave(http, network.orch_url, after / 500) for after in range(20)))
+        await asyncio.sleep(0.1)
+    await runner.cleanup()
+    assert capfd.readouterr().err == ""
 
 
 class TestCapabilities:

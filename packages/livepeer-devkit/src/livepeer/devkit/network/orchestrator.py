@@ -165,6 +165,10 @@ class Orchestrator:
                 return answers.error(refused.text, refused.status)
             except GoJSONError as error:
                 return answers.error(str(error), 400)
+            except ConnectionResetError:
+                if request.transport is not None and not request.transport.is_closing():
+                    raise
+                return web.Response()  # the client has left, which it may; nobody reads this
 
         app.router.add_route("*", "/{target:.*}", answer, expect_handler=_expect_nothing_yet)
         return app
