@@ -11,6 +11,7 @@ import base64
 import gzip
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -444,6 +445,22 @@ class TestAnswers:
         assert (reply.status, reply.text) == (500, f'{NOT_ABLE}Post "/run": stopped after 10 redirects\n')
         assert len(byoc.asked) == 10
         assert not await byoc.known()
+
+    @pytest.mark.parametrize("status", [302, 307])
+    async def test_a_redirect_to_nobody_is_told_by_its_url_alone(self, byoc: ByocWorker, status: int) -> None:
+        """The text is the one of a worker that is not there, who has done nothing, and this one may have."""
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))  # and doesn't listen
+            address = f"127.0.0.1:{nobody.getsockname()[1]}"
+
+            async def answer(_: web.Request) -> web.Response:
+                return web.Response(status=status, headers={"Location": f"http://{address}/there"})
+
+            byoc.answer = answer
+            reply = await byoc.call(data=b"x")
+        refused = f'Post "http://{address}/there": dial tcp {address}: connect: connection refused'
+        assert (reply.status, reply.text) == (500, f"{NOT_ABLE}{refused}\n")
+        assert len(byoc.asked) == 1
 
     async def test_a_redirect_to_nowhere_stands(self, byoc: ByocWorker) -> None:
         async def answer(_: web.Request) -> web.Response:

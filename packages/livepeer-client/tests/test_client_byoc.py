@@ -41,7 +41,7 @@ FAILED = "job not able to be processed, removing capability err="
 UNKNOWN = (503, "No capacity available for capability")
 REFUSED = (
     500,
-    'job not able to be processed, removing capability err=Post "http://127.0.0.1:1/x": '
+    'job not able to be processed, removing capability err=Post "http://127.0.0.1:1/job": '
     "dial tcp 127.0.0.1:1: connect: connection refused",
 )
 

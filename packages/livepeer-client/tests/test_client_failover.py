@@ -416,7 +416,7 @@ HAPPENING: dict[str, Failing | None] = {
     "503 of a proxy": says(503, "upstream connect error or disconnect/reset before headers"),
     "402 payment required": says(402, "pay"),
     "503 No capacity available for capability": go(503, NO_CAPABILITY),
-    "500 the worker has redirected to nobody": go(500, f'{FAILED}Get "http://127.0.0.1:9/done": {DIAL}'),
+    "500 the worker has redirected to nobody": go(500, f'{FAILED}Post "http://127.0.0.1:9/done": {DIAL}'),
     "500 the worker took too long": refusal("context deadline exceeded"),
     "500 Error sending request to worker": go(500, "Error sending request to worker"),
     "400 Could not verify job creds": go(400, "Could not verify job creds"),

@@ -36,7 +36,7 @@ named is raised::
     402 payment required                                 | runner, session, live        | PaymentUnsupported
     503 No capacity available for capability             | byoc, byoc-live              | next
     500 the worker refuses the connection                | byoc, lv2v                   | next
-    500 the worker has redirected to nobody              | byoc                         | OrchestratorError
+    500 the worker has redirected to nobody              | byoc                         | CapabilityError
     500 the worker broke off                             | byoc, lv2v                   | OrchestratorError
     500 the worker took too long                         | byoc                         | FirstByteTimeout
     500 the worker doesn't take the token                | byoc, byoc-live              | CapabilityError
@@ -96,8 +96,7 @@ NO_CAPABILITY = "No capacity available for capability"
 GONE = frozenset({"runner not found", "runner session not found"})
 """What it says of a live runner that it doesn't have."""
 
-# Go says so of a connection that was never made. With `Get` it is the one to where a worker that has done the
-# job redirects, and with anything else before it, it may be a worker's own text.
+# Go says so of a connection that was never made. With anything else before it, it may be a worker's own text.
 _NEVER_MADE = re.compile(
     r'(?:job not able to be processed, removing capability err=)?(?:Post "[^"]*": )?dial tcp\b'
 )

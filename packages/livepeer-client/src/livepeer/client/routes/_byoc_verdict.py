@@ -8,8 +8,10 @@ a worker answered.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import (
     CapabilityError,
@@ -26,6 +28,7 @@ from ._verdict import HINTS, message_of
 __all__ = ["is_full_runner", "job_verdict", "kind_of"]
 
 _NOT_PROCESSED = "job not able to be processed"
+_ASKED = re.compile(r'Post "([^"]*)": dial tcp\b')
 _BROKE_OFF = frozenset({"unexpected EOF", "EOF"})
 
 
@@ -38,13 +41,14 @@ def job_verdict(
     timeout_seconds: int,
     orchestrator: str,
     request_id: str,
+    path: str = "",
 ) -> LivepeerError:
-    """The error for an answer with a status outside of 200 to 299."""
+    """The error for an answer with a status outside of 200 to 299, to a request for the worker's `path`."""
     details: dict[str, Any] = {"orchestrator": orchestrator, "request_id": request_id}
     content = body.removesuffix(b"\n")
     text = message_of(content)
     if "X-Metadata" not in headers:
-        return _orchestrators_own(status, text, capability, timeout_seconds, details)
+        return _orchestrators_own(status, text, capability, timeout_seconds, details, path=path)
     if status == 500 and text in _BROKE_OFF:
         return OrchestratorError(
             f"The worker of {capability!r} broke off in the middle of its answer ({text}).",
@@ -70,10 +74,10 @@ def job_verdict(
 
 
 def _orchestrators_own(
-    status: int, text: str, capability: str, timeout_seconds: int, details: dict[str, Any]
+    status: int, text: str, capability: str, timeout_seconds: int, details: dict[str, Any], *, path: str
 ) -> LivepeerError:
     if status == 500 and text.startswith(_NOT_PROCESSED):
-        return _not_processed(text, capability, timeout_seconds, details)
+        return _not_processed(text, capability, timeout_seconds, details, path=path)
     if text == "Could not verify job creds":
         return PaymentUnsupported(
             f"The orchestrator takes signed jobs of {capability!r} only, and this version can't sign.",
@@ -104,7 +108,7 @@ def _orchestrators_own(
 
 
 def _not_processed(
-    text: str, capability: str, timeout_seconds: int, details: dict[str, Any]
+    text: str, capability: str, timeout_seconds: int, details: dict[str, Any], *, path: str
 ) -> LivepeerError:
     """The worker gave no answer; the text that follows ``err=`` is Go's, and says why."""
     reason = text.partition("err=")[2]
@@ -120,6 +124,17 @@ def _not_processed(
             f"The worker of {capability!r} does not accept the orchestrator's token (401).",
             hint="Its owner has to register it again, with the token that it takes.",
             status=401,
+            body=text.encode(),
+            content_type="text/plain",
+            **details,
+        )
+    asked = _ASKED.match(reason)
+    if asked and not urlsplit(asked[1]).path.endswith(path):
+        # The orchestrator follows redirects, and a worker may redirect when it has done its work.
+        return CapabilityError(
+            f"The worker of {capability!r} redirected to where nobody is ({reason}).",
+            hint="It may have done the work.",
+            status=500,
             body=text.encode(),
             content_type="text/plain",
             **details,

@@ -109,7 +109,7 @@ class ByocRoute:
             return job_verdict(
                 status, headers, body,
                 capability=self._capability, timeout_seconds=seconds,
-                orchestrator=self.orchestrator, request_id=call.request_id,
+                orchestrator=self.orchestrator, request_id=call.request_id, path=path,
             )  # fmt: skip
 
         response, seen = await send(
