@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         TrickleError,
     )
     from .events import StreamEvent
+    from .explanation import Candidate, Explanation
     from .gateway import Gateway
     from .live import ChannelStats, Latency, LiveSession, SessionStats
     from .results import Blob, Response
@@ -68,6 +69,7 @@ __all__ = [
     "AudioFrame",
     "Blob",
     "BudgetExceeded",
+    "Candidate",
     "Capability",
     "CapabilityError",
     "CapabilityNotFound",
@@ -79,6 +81,7 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "Explanation",
     "FirstByteTimeout",
     "Gateway",
     "Gpu",
@@ -159,6 +162,10 @@ _MODULES = {
         "TrickleError",
     ),
     ".events": ("StreamEvent",),
+    ".explanation": (
+        "Candidate",
+        "Explanation",
+    ),
     ".gateway": ("Gateway",),
     ".live": (
         "ChannelStats",

@@ -6,10 +6,10 @@ import asyncio
 import os
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._http import Pool, running_loop, translated
-from .catalogue import Capability
+from .catalogue import Capability, Price
 from .config import Config
 from .errors import DeadlineExceeded, IdleTimeout
 from .events import StreamEvent
@@ -18,8 +18,12 @@ from .inputs import Body
 from .resolution import Resolver
 from .results import Response, decode
 from .routes import Answer, Call, LiveCall, Started
+from .selection import Verb
 from .stream import until_error
 from .timeouts import Timeout, total_of_call
+
+if TYPE_CHECKING:
+    from .explanation import Explanation
 
 __all__ = ["Calls", "request_id"]
 
@@ -38,10 +42,18 @@ class Calls:
         self._resolver = Resolver(config, pool)
 
     def request(
-        self, capability: str, body: Body, timeout: Timeout, path: str | None, model: str | None
+        self,
+        capability: str,
+        body: Body,
+        timeout: Timeout,
+        path: str | None,
+        model: str | None,
+        *,
+        max_price: Price | None,
     ) -> Coroutine[Any, Any, Response]:
         """Call a capability under an id of its own."""
-        return self.call(Call(capability, body, timeout, request_id(), path), model)
+        call = Call(capability, body, timeout, request_id(), path, max_price=max_price)
+        return self.call(call, model)
 
     async def call(self, call: Call, model: str | None) -> Response:
         """Make a request and read its answer to the end."""
@@ -80,7 +92,7 @@ class Calls:
         """Make a request and return when the head of its answer is there."""
         trail.paid = call.paid
         answer = await self._resolver.go(
-            call.capability, model, "call", lambda route: route.open(call), trail
+            call.capability, model, "call", lambda route: route.open(call), trail, max_price=call.max_price
         )
         answer.most = self._most
         return answer
@@ -99,6 +111,15 @@ class Calls:
         from ._survey import survey
 
         return await survey(self._resolver, self._pool)
+
+    async def explain(
+        self, capability: str, model: str | None, verb: Verb, max_price: Price | None
+    ) -> Explanation:
+        """Every candidate for a call, and what stands for and against it."""
+        running_loop()
+        from ._explaining import explain
+
+        return await explain(self._resolver, capability, model, verb, max_price)
 
     async def schema(
         self, capability: str, model: str | None, *, pay: bool, timeout: Timeout

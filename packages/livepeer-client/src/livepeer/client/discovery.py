@@ -201,12 +201,15 @@ class Discovery:
             status, body = await self._questions.orchestrator(place)
         except LivepeerError as error:
             return self._unreached(place, error)
-        self._records.took(place, time.monotonic() - began)
+        took = time.monotonic() - began
+        self._records.took(place, took)
         self._records.succeeded(place)
         if status == 200:
             own = parse_listing(body, place)
             if not own.reached:
                 return own if seed.configured else Listing(seed.listed, own.rejections, 1, (place,))
+            if own.orchestrators not in ((), (place,)) and seed.configured:
+                self._records.took(own.orchestrators[0], took)  # its runners bear the address it gives itself
             # It was reached by this URL; by the address that it gives itself, it may not be.
             runners = own.runners if seed.whole else brought_up_to_date(seed.listed, own.runners)
             return dataclasses.replace(own, runners=runners, orchestrators=(place,))

@@ -12,11 +12,13 @@ from ._headers import HeadersLike
 from ._loop_thread import loop_thread
 from ._observing import Observer, RequestRecord
 from ._secrets import hidden, hidden_urls
-from .catalogue import Capability
+from .catalogue import Capability, Price
 from .config import Urls, read_config
 from .errors import ConfigurationError
+from .explanation import Explanation
 from .failover import Trail
 from .inputs import Body, encode_input, is_large
+from .prices import as_price
 from .results import Response, convert
 from .stream import AsyncStreamResponse, StreamResponse
 from .timeouts import Timeout, TimeoutValue, as_timeout
@@ -59,7 +61,10 @@ class Gateway:
             media, which `LiveSession.stats` counts. It runs on the event loop of the request, so it returns
             at once: it counts, or puts the record into a queue. What it raises is logged. It is pickled
             with the gateway.
-        gateway_url, max_price, budget, eth_usd: Payments, which this version doesn't have: giving one raises.
+        max_price: The most that a call may cost, per unit, where it names no other: a `Price`, or a text such
+            as ``"900 gwei/second"``, ``"2e12 wei/call"`` or ``"20 wei/pixel"``. Whoever costs more isn't
+            called, nor is who has a price in another unit. This version can't pay for the others either.
+        gateway_url, budget, eth_usd: Payments, which this version doesn't have: giving one raises.
 
     The first of arguments, token and environment that names a place to call decides where calls go:
     ``LIVEPEER_TOKEN``, ``LIVEPEER_ORCH_URL``, ``LIVEPEER_DISCOVERY_URL``, ``LIVEPEER_SIGNER_URL``. Inside it
@@ -83,7 +88,7 @@ class Gateway:
         discovery_headers: HeadersLike | None = None,
         orch_url: Urls | None = None,
         gateway_url: str | None = None,
-        max_price: str | None = None,
+        max_price: Price | str | None = None,
         budget: int | str | None = None,
         eth_usd: float | None = None,
         tls: str = "pin",
@@ -93,7 +98,6 @@ class Gateway:
     ) -> None:
         _refuse_later(
             gateway_url=gateway_url,
-            max_price=max_price,
             budget=budget,
             eth_usd=eth_usd,
         )
@@ -109,6 +113,7 @@ class Gateway:
             orch_url=orch_url,
         )
         self._timeout = as_timeout(timeout) if timeout is not None else None
+        self._max_price = as_price(max_price)
         self._tls_mode = tls
         self._on_request = _synchronous(on_request)
         self._most = _whole(max_response_bytes)
@@ -135,7 +140,7 @@ class Gateway:
         model: str | None = ...,
         path: str | None = ...,
         timeout: TimeoutValue = ...,
-        max_price: str | None = ...,
+        max_price: Price | str | None = ...,
         output_type: type[T],
     ) -> T: ...
     @overload
@@ -147,7 +152,7 @@ class Gateway:
         model: str | None = ...,
         path: str | None = ...,
         timeout: TimeoutValue = ...,
-        max_price: str | None = ...,
+        max_price: Price | str | None = ...,
         output_type: None = ...,
     ) -> Any: ...
     def run(
@@ -158,7 +163,7 @@ class Gateway:
         model: str | None = None,
         path: str | None = None,
         timeout: TimeoutValue = _RUN_TIMEOUT,
-        max_price: str | None = None,
+        max_price: Price | str | None = None,
         output_type: Any = None,
     ) -> Any:
         """Call a capability and return its result.
@@ -170,7 +175,7 @@ class Gateway:
             model: The model: ``"model"`` of a JSON input, and the app ``capability/model`` if there is one.
             path: The path below the worker; its own choice when absent.
             timeout: Seconds in total (600 by default), a `Timeout`, or None.
-            max_price: Payments come in a later version; giving it raises.
+            max_price: The most that it may cost; see `Gateway`.
             output_type: A pydantic model, a dataclass or another type to make of the result.
 
         Returns:
@@ -202,7 +207,7 @@ class Gateway:
         model: str | None = ...,
         path: str | None = ...,
         timeout: TimeoutValue = ...,
-        max_price: str | None = ...,
+        max_price: Price | str | None = ...,
         output_type: type[T],
     ) -> T: ...
     @overload
@@ -214,7 +219,7 @@ class Gateway:
         model: str | None = ...,
         path: str | None = ...,
         timeout: TimeoutValue = ...,
-        max_price: str | None = ...,
+        max_price: Price | str | None = ...,
         output_type: None = ...,
     ) -> Any: ...
     async def run_async(
@@ -225,7 +230,7 @@ class Gateway:
         model: str | None = None,
         path: str | None = None,
         timeout: TimeoutValue = _RUN_TIMEOUT,
-        max_price: str | None = None,
+        max_price: Price | str | None = None,
         output_type: Any = None,
     ) -> Any:
         """`run`, awaited."""
@@ -242,12 +247,14 @@ class Gateway:
         model: str | None = None,
         path: str | None = None,
         timeout: TimeoutValue = _RUN_TIMEOUT,
-        max_price: str | None = None,
+        max_price: Price | str | None = None,
     ) -> Response:
         """`run`, returning the result with what came along: status, headers, orchestrator, time, id."""
-        _refuse_later(max_price=max_price)
+        limit = self._limit(max_price)
         limits, body = self._limits(timeout, _RUN_TIMEOUT), encode_input(input, model)
-        return loop_thread.run(lambda: self._calls.request(capability, body, limits, path, model))
+        return loop_thread.run(
+            lambda: self._calls.request(capability, body, limits, path, model, max_price=limit)
+        )
 
     async def call_async(
         self,
@@ -257,13 +264,13 @@ class Gateway:
         model: str | None = None,
         path: str | None = None,
         timeout: TimeoutValue = _RUN_TIMEOUT,
-        max_price: str | None = None,
+        max_price: Price | str | None = None,
     ) -> Response:
         """`call`, awaited."""
-        _refuse_later(max_price=max_price)
+        limit = self._limit(max_price)
         limits = self._limits(timeout, _RUN_TIMEOUT)
         body = await _encode(input, model) if is_large(input) else encode_input(input, model)
-        return await self._calls.request(capability, body, limits, path, model)
+        return await self._calls.request(capability, body, limits, path, model, max_price=limit)
 
     def stream(
         self,
@@ -273,7 +280,7 @@ class Gateway:
         model: str | None = None,
         path: str | None = None,
         timeout: TimeoutValue = None,
-        max_price: str | None = None,
+        max_price: Price | str | None = None,
         allow_incomplete: bool = False,
     ) -> StreamResponse:
         """Call a capability and iterate over what it sends, as it sends it.
@@ -292,10 +299,16 @@ class Gateway:
             StreamError: While iterating: the stream broke off.
             CapabilityError: The worker's own error, at the start or in mid-stream.
         """
-        _refuse_later(max_price=max_price)
+        limit = self._limit(max_price)
         limits, body = self._limits(timeout, None), encode_input(input, model)
         inner = self._stream(
-            capability, lambda: _ready(body), model, path, limits, allow_incomplete=allow_incomplete
+            capability,
+            lambda: _ready(body),
+            model,
+            path,
+            limits,
+            max_price=limit,
+            allow_incomplete=allow_incomplete,
         )
         loop_thread.run(inner.__aenter__)
         return StreamResponse(inner, loop_thread)
@@ -308,17 +321,18 @@ class Gateway:
         model: str | None = None,
         path: str | None = None,
         timeout: TimeoutValue = None,
-        max_price: str | None = None,
+        max_price: Price | str | None = None,
         allow_incomplete: bool = False,
     ) -> AsyncStreamResponse:
         """`stream` for asynchronous code: iterate, enter or await what it returns; that opens it."""
-        _refuse_later(max_price=max_price)
+        limit = self._limit(max_price)
         return self._stream(
             capability,
             lambda: _encode(input, model),
             model,
             path,
             self._limits(timeout, None),
+            max_price=limit,
             allow_incomplete=allow_incomplete,
         )
 
@@ -394,6 +408,42 @@ class Gateway:
     async def capabilities_async(self) -> list[Capability]:
         """`capabilities`, awaited."""
         return await self._calls.capabilities()
+
+    def explain(
+        self,
+        capability: str,
+        *,
+        model: str | None = None,
+        live: bool = False,
+        max_price: Price | str | None = None,
+    ) -> Explanation:
+        """Where a call would go, and why: every candidate, those which can't be used with the reason.
+
+        Orchestrators are asked, never a worker. Print it: as text it has one line for each.
+
+        Args:
+            capability, model, max_price: As for `run`.
+            live: Whether it is about `live` instead of `run` and `stream`.
+
+        Raises:
+            ConfigurationError: An argument can't be used.
+        """
+        limit = self._limit(max_price)
+        return loop_thread.run(
+            lambda: self._calls.explain(capability, model, "live" if live else "call", limit)
+        )
+
+    async def explain_async(
+        self,
+        capability: str,
+        *,
+        model: str | None = None,
+        live: bool = False,
+        max_price: Price | str | None = None,
+    ) -> Explanation:
+        """`explain`, awaited."""
+        limit = self._limit(max_price)
+        return await self._calls.explain(capability, model, "live" if live else "call", limit)
 
     def map(self, *arguments: object, **options: object) -> NoReturn:
         """Not in this version: raises `ConfigurationError`. `run_async` in a task group does many at once."""
@@ -484,6 +534,7 @@ class Gateway:
         return {
             "config": self._config,
             "timeout": self._timeout,
+            "max_price": self._max_price,
             "tls": self._tls_mode,
             "on_request": self._on_request,
             "most": self._most,
@@ -492,6 +543,7 @@ class Gateway:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._config = state["config"]
         self._timeout = state["timeout"]
+        self._max_price = state["max_price"]
         self._tls_mode = state["tls"]
         self._on_request = state["on_request"]
         self._most = state["most"]
@@ -505,6 +557,7 @@ class Gateway:
         path: str | None,
         timeout: Timeout,
         *,
+        max_price: Price | None,
         allow_incomplete: bool,
     ) -> AsyncStreamResponse:
         from ._calls import request_id
@@ -513,7 +566,7 @@ class Gateway:
         call_id = request_id()
 
         async def open_stream(trail: Trail) -> Answer:
-            call = Call(capability, await encode(), timeout, call_id, path)
+            call = Call(capability, await encode(), timeout, call_id, path, max_price=max_price)
             return await self._calls.open_stream(call, model, trail)
 
         return AsyncStreamResponse(
@@ -523,6 +576,10 @@ class Gateway:
             request_id=call_id,
             allow_incomplete=allow_incomplete,
         )
+
+    def _limit(self, given: Price | str | None) -> Price | None:
+        """The most that a call may cost: its own word, else the gateway's."""
+        return as_price(given) if given is not None else self._max_price
 
     def _limits(self, given: TimeoutValue, default: float | None) -> Timeout:
         """The limits of a call: its own, else the gateway's, else the verb's."""

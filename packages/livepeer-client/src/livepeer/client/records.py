@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Records"]
+__all__ = ["Records", "place_of"]
 
 _FIRST_REST = 1.0  # seconds that one is left alone after its first failure
 _LONGEST_REST = 60.0
@@ -83,3 +83,8 @@ class Records:
     def latency(self, name: str) -> float | None:
         """How many seconds it takes to answer, as a mean of late; None when that was never measured."""
         return self._latencies.get(name)
+
+
+def place_of(orchestrator: str, capability: str) -> str:
+    """The name that a capability at an orchestrator has here; a live runner's is its URL."""
+    return f"{orchestrator} {capability}"

@@ -6,21 +6,39 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import TypeVar
 
-from ._http import Pool
+from ._http import Pool, unsent
 from ._names import Names
-from .catalogue import Runner
+from .catalogue import Price, Runner
 from .config import Config
 from .discovery import Discovery
-from .errors import CapabilityNotFound, LivepeerError, Rejection
+from .errors import (
+    CapabilityNotFound,
+    CapacityError,
+    ConnectionFailed,
+    LivepeerError,
+    LivepeerTimeout,
+    OrchestratorError,
+    Rejection,
+)
 from .failover import MOST, Trail, not_begun, unknown
 from .listing import Listing
 from .offers import Offer, Offers
-from .records import Records
+from .records import Records, place_of
 from .routes import Route
 from .routes.byoc import ByocRoute
 from .routes.live_runner import LiveRunnerRoute
 from .routes.lv2v import PIPELINE, LV2VRoute
-from .selection import Verb, check_names, names_of, not_found, ranked, suits
+from .selection import (
+    Verb,
+    check_names,
+    names_of,
+    not_found,
+    offers_in_turn,
+    priced,
+    ranked,
+    resting,
+    suits,
+)
 
 __all__ = ["Resolver"]
 
@@ -53,6 +71,8 @@ class Resolver:
         verb: Verb,
         go: Callable[[Route], Awaitable[T]],
         trail: Trail,
+        *,
+        max_price: Price | None = None,
     ) -> T:
         """Go the first route that leads to an answer.
 
@@ -62,28 +82,52 @@ class Resolver:
             LivepeerError: What the last route ended in, or what stands against every candidate.
         """
         check_names(capability, model)
-        search = _Search(self, capability, model, verb)
+        search = _Search(self, capability, model, verb, max_price)
         async with contextlib.aclosing(search.routes()) as routes:
             async for route in routes:
                 trail.trying(route)
                 try:
-                    return await go(route)
+                    result = await go(route)
                 except LivepeerError as error:
+                    self._remember(route, error)
                     asked_only = isinstance(route, LV2VRoute) and not route.begun
                     if not not_begun(error) and not asked_only:
                         raise
                     trail.failed(error, begun=False)
                     search.failures.append(error)
+                else:
+                    self.records.succeeded(route.place)
+                    return result
                 if sum(not isinstance(one, CapabilityNotFound) for one in search.failures) == MOST:
                     break
         raise search.error()
 
+    @property
+    def ordered(self) -> bool:
+        """Whether the orchestrators are in the caller's order of preference."""
+        return bool(self._config.orchestrators)
+
     def live_runners(
-        self, listing: Listing, capability: str, model: str | None, verb: Verb
+        self,
+        listing: Listing,
+        capability: str,
+        model: str | None,
+        verb: Verb,
+        max_price: Price | None = None,
     ) -> tuple[list[Route], tuple[Rejection, ...]]:
         """The live runners of a listing that can take a call, best first, and what is against the others."""
-        runners, rejections = ranked(listing, capability, model, verb, preference=self._config.orchestrators)
+        runners, rejections = ranked(
+            listing, capability, model, verb,
+            ordered=self.ordered, max_price=max_price, records=self.records,
+        )  # fmt: skip
         return [LiveRunnerRoute(runner, self._pool) for runner in runners], rejections
+
+    def _remember(self, route: Route, error: LivepeerError) -> None:
+        """Leave alone for a while who failed: the orchestrator, or only what is behind it."""
+        if unsent(error):
+            self.records.failed(route.orchestrator, error.message)
+        elif isinstance(error, ConnectionFailed | LivepeerTimeout | CapacityError | OrchestratorError):
+            self.records.failed(route.place, error.message)
 
     def built_in(self, orchestrator: str) -> Route:
         """The route to the pipeline that an orchestrator's AI worker may have."""
@@ -97,10 +141,18 @@ class Resolver:
 class _Search:
     """One search for a route, which goes on as long as routes fail and others may be left."""
 
-    def __init__(self, resolver: Resolver, capability: str, model: str | None, verb: Verb) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        capability: str,
+        model: str | None,
+        verb: Verb,
+        max_price: Price | None = None,
+    ) -> None:
         self.failures: list[LivepeerError] = []
         self._resolver = resolver
         self._wanted = (capability, model, verb)
+        self._max_price = max_price
         self._listing = Listing((), (), 0)
         self._runners: list[Route] = []
         self._rejections: tuple[Rejection, ...] = ()
@@ -120,7 +172,9 @@ class _Search:
             self._listing, asked_now = await self._resolver.discovery.listing(
                 fresh=fresh, apps=apps, good=None if fresh else self._good
             )
-            self._runners, self._rejections = self._resolver.live_runners(self._listing, *self._wanted)
+            self._runners, self._rejections = self._resolver.live_runners(
+                self._listing, *self._wanted, self._max_price
+            )
             for route in self._runners:
                 yield route
             if self._stuck():
@@ -145,7 +199,7 @@ class _Search:
         listed = [one for one in self.failures if isinstance(one, CapabilityNotFound) and one.available]
         if listed:
             return listed[-1]  # it names the models that there are
-        against = tuple(offer.rejection for offer in self._offers.values() if offer.rejection is not None)
+        against = tuple(filter(None, (priced(offer, self._max_price) for offer in self._offers.values())))
         capability, model = self._wanted[:2]
         apps = names_of(capability, model)
         times = self._resolver.discovery.missing_for(*apps), self._resolver.offers.missing_for(capability)
@@ -167,7 +221,12 @@ class _Search:
         """The pipeline that needs no registration, at each orchestrator."""
         capability, _, verb = self._wanted
         if verb == "live" and capability == PIPELINE:
-            for orchestrator in self._listing.orchestrators:
+            records = self._resolver.records
+            # Those which have failed lately come last; else their order stays.
+            for orchestrator in sorted(
+                self._listing.orchestrators,
+                key=lambda url: resting(records, url, place_of(url, PIPELINE)) > 0,
+            ):
                 if orchestrator not in self._asked:
                     self._asked.add(orchestrator)
                     yield self._resolver.built_in(orchestrator)
@@ -176,7 +235,10 @@ class _Search:
         capability = self._wanted[0]
         known = {url for url, offer in self._offers.items() if offer.rejection is None}
         new = [url for url in self._listing.orchestrators if url not in known]
-        for offer in await self._resolver.offers.of(capability, new):
+        offers = await self._resolver.offers.of(capability, new)
+        for offer in offers_in_turn(
+            offers, capability, ordered=self._resolver.ordered, records=self._resolver.records
+        ):
             self._offers[offer.orchestrator] = offer
             if offer.usable and offer.available:
                 before = len(self.failures)

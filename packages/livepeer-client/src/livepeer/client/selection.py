@@ -5,24 +5,44 @@ from __future__ import annotations
 import difflib
 import random
 import re
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeVar
 
-from .catalogue import Runner
+from .catalogue import Price, Runner
 from .errors import (
     CapabilityNotFound,
     ConfigurationError,
     LivepeerError,
     NoOrchestratorError,
     PaymentUnsupported,
+    PriceExceeded,
     Rejection,
 )
 from .listing import Listing
-from .offers import ASKS_FOR_PAYMENT
+from .offers import ASKS_FOR_PAYMENT, Offer
+from .prices import over
+from .records import Records, place_of
 
-__all__ = ["Verb", "check_names", "names_of", "not_found", "ranked", "runners_of", "suits"]
+__all__ = [
+    "Verb",
+    "check_names",
+    "names_of",
+    "not_found",
+    "offers_in_turn",
+    "priced",
+    "ranked",
+    "resting",
+    "runners_of",
+    "suits",
+]
 
 Verb = Literal["call", "live"]
+C = TypeVar("C")
+_Qualities = tuple[Price | None, float | None, int]  # the price, the latency in seconds, free places
+
+_ENOUGH = 8  # candidates that are put in order; no call gets any further
+_NOTICEABLE = 0.02  # seconds between two latencies, below which they are the same
+_CLEARLY = 1.5  # times one latency is the other
 
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -33,18 +53,26 @@ def ranked(
     model: str | None,
     verb: Verb,
     *,
-    preference: Sequence[str] = (),
+    ordered: bool = False,
+    max_price: Price | None = None,
+    records: Records | None = None,
     rng: random.Random | None = None,
 ) -> tuple[list[Runner], tuple[Rejection, ...]]:
     """The runners for a call, the best one first, and why each other match can't be used.
+
+    Those of the very model come first, then those with free places, then those that haven't failed lately.
+    Among these the caller's order decides; else, again and again, the better one of two that chance picks:
+    so the best ones get most calls, and never all of them.
 
     Args:
         listing: What the network answered.
         capability: The name of the capability.
         model: Its model; the app ``capability/model`` is preferred over the bare name.
         verb: ``"live"`` needs a persistent runner.
-        preference: Orchestrators in the caller's order of preference.
-        rng: Breaks ties.
+        ordered: Whether the listing is in the caller's order of preference.
+        max_price: The most that the caller pays.
+        records: How the orchestrators did up to now.
+        rng: The chance.
     """
     names = names_of(capability, model)
     rejections: list[Rejection] = []
@@ -52,30 +80,105 @@ def ranked(
     for runner in listing.runners:
         if runner.app not in names:
             continue
-        reason = _unusable(runner, verb)
+        reason = _unusable(runner, verb, max_price)
         if reason is None:
             usable.append(runner)
         else:
             rejections.append(Rejection(runner.url, *reason))
-    draw = (rng or random).random
-    order = {orchestrator: index for index, orchestrator in enumerate(preference)}
+    if len(usable) < 2:
+        return usable, tuple(rejections)
+    records = records or Records()
+    orchestrators = {runner.orchestrator: index for index, runner in reversed(list(enumerate(usable)))}
 
-    def rank(runner: Runner) -> tuple[int, bool, int, int, float]:
+    def grade(runner: Runner) -> tuple[int, bool, bool, int]:
         return (
             names.index(runner.app),
             runner.available <= 0,  # a full one comes last: its capacity may be free by now
-            order.get(runner.orchestrator, len(order)),
-            -runner.available,
-            draw(),
+            resting(records, runner.orchestrator, runner.url) > 0,
+            orchestrators[runner.orchestrator] if ordered else 0,
         )
 
-    return sorted(usable, key=rank), tuple(rejections)
+    def better(one: Runner, other: Runner) -> bool:
+        return _better(
+            (one.price, records.latency(one.orchestrator), one.available),
+            (other.price, records.latency(other.orchestrator), other.available),
+        )
+
+    return _by_grade(usable, grade, better, rng), tuple(rejections)
+
+
+def offers_in_turn(
+    offers: Iterable[Offer],
+    capability: str,
+    *,
+    ordered: bool = False,
+    records: Records | None = None,
+    rng: random.Random | None = None,
+) -> list[Offer]:
+    """BYOC offers, the best one first, by the same rules as `ranked`."""
+    offers = list(offers)
+    if len(offers) < 2:
+        return offers
+    records = records or Records()
+    order = {offer.orchestrator: index for index, offer in enumerate(offers)}
+
+    def grade(offer: Offer) -> tuple[bool, bool, int]:
+        rests = resting(records, offer.orchestrator, place_of(offer.orchestrator, capability)) > 0
+        return offer.available <= 0, rests, order[offer.orchestrator] if ordered else 0
+
+    def better(one: Offer, other: Offer) -> bool:
+        return _better(
+            (one.price, records.latency(one.orchestrator), one.available),
+            (other.price, records.latency(other.orchestrator), other.available),
+        )
+
+    return _by_grade(offers, grade, better, rng)
+
+
+def resting(records: Records, orchestrator: str, place: str) -> float:
+    """For how many seconds an orchestrator, or what is behind it, is left alone; 0 when it isn't."""
+    return max(records.rest(orchestrator), records.rest(place))
+
+
+def _by_grade(
+    candidates: list[C],
+    grade: Callable[[C], tuple[float, ...]],
+    better: Callable[[C, C], bool],
+    rng: random.Random | None,
+) -> list[C]:
+    """The candidates by their grade, the lowest first; inside of one by chance and comparison."""
+    graded: dict[tuple[float, ...], list[C]] = {}
+    for candidate in candidates:
+        graded.setdefault(grade(candidate), []).append(candidate)
+    chosen: list[C] = []
+    for _, equals in sorted(graded.items()):
+        while len(equals) > 1 and len(chosen) < _ENOUGH:
+            one, other = (rng or random).sample(range(len(equals)), 2)
+            chosen.append(equals.pop(one if better(equals[one], equals[other]) else other))
+        chosen += equals
+    return chosen
+
+
+def _better(one: _Qualities, other: _Qualities) -> bool:
+    """Whether one is the better choice: the cheaper, else the clearly nearer, else the one with more room."""
+    prices = [quality[0] for quality in (one, other)]
+    amounts = [price.amount if price is not None else 0 for price in prices]
+    if amounts[0] != amounts[1] and len({price.unit for price in prices if price is not None}) < 2:
+        return amounts[0] < amounts[1]
+    here, there = one[1], other[1]
+    if here is not None and there is not None:
+        nearer, farther = min(here, there), max(here, there)
+        if farther - nearer > _NOTICEABLE and farther > _CLEARLY * nearer:
+            return here < there
+    return one[2] >= other[2]
 
 
 def suits(runner: Runner, capability: str, model: str | None, verb: Verb) -> bool:
     """Whether a call can go to this runner now."""
     return (
-        runner.app in names_of(capability, model) and runner.available > 0 and _unusable(runner, verb) is None
+        runner.app in names_of(capability, model)
+        and runner.available > 0
+        and _unusable(runner, verb, None) is None
     )
 
 
@@ -106,12 +209,21 @@ def not_found(
     """
     asked = f"{capability!r} (model {model!r})" if model else repr(capability)
     if rejections:
-        if all(rejection.reason == ASKS_FOR_PAYMENT for rejection in rejections):
+        if all("max_price" in rejection.reason for rejection in rejections):
+            return PriceExceeded(
+                f"Whoever may have {asked} costs more than max_price: "
+                + "; ".join(f"{one.where}: {one.reason}" for one in rejections[:3])
+                + ".",
+                hint="This version can't pay at all; use a free one.",
+            )
+        if all(one.reason == ASKS_FOR_PAYMENT or "max_price" in one.reason for one in rejections):
             return PaymentUnsupported(
                 f"Whoever may have {asked} asks for payment, and this version can't pay yet.",
                 hint="Use a free runner, or an orchestrator that runs offchain.",
             )
-        return NoOrchestratorError(f"Nobody who may have {asked} can be used.", rejections=rejections)
+        return NoOrchestratorError(
+            f"Nobody who may have {asked} can be used.", rejections=rejections + listing.rejections
+        )
     if listing.reached == 0:
         return NoOrchestratorError(
             f"No orchestrator could be asked for {asked}.", rejections=listing.rejections
@@ -151,12 +263,20 @@ def names_of(capability: str, model: str | None) -> tuple[str, ...]:
     return (f"{capability}/{model}", capability) if model else (capability,)
 
 
-def _unusable(runner: Runner, verb: Verb) -> tuple[str, str | None] | None:
+def _unusable(runner: Runner, verb: Verb, max_price: Price | None) -> tuple[str, str | None] | None:
     if verb == "live" and runner.mode != "persistent":
         return f"it is {runner.mode} and has no sessions", "Call it with run or stream."
     if runner.price is not None:
-        return ASKS_FOR_PAYMENT, f"Its price is {runner.price}."
+        return over(runner.price, max_price) or ASKS_FOR_PAYMENT, f"Its price is {runner.price}."
     return None
+
+
+def priced(offer: Offer, max_price: Price | None) -> Rejection | None:
+    """What is against a BYOC offer; its price first, when that is more than the caller pays."""
+    against = offer.rejection
+    if against is None or offer.price is None or (reason := over(offer.price, max_price)) is None:
+        return against
+    return Rejection(against.where, reason, against.hint)
 
 
 def _suggest(capability: str, available: tuple[str, ...], rejections: tuple[Rejection, ...]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..catalogue import Price
 from ..errors import ResponseError
 from ..events import Decoder, decoder_for
 from ..inputs import Body
@@ -35,6 +36,7 @@ class Call:
     path: str | None = None
     method: str = "POST"
     paid: bool = False  # whether a payment goes with it
+    max_price: Price | None = None  # the most that it may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +172,12 @@ class Route(Protocol):
     Attributes:
         name: How it calls.
         orchestrator: The URL of the orchestrator that it leads through.
+        place: What `Records` call that to which it leads.
     """
 
     name: str
     orchestrator: str
+    place: str
 
     async def open(self, call: Call) -> Answer:
         """Send a request and return when its answer's head is there; a status from 400 up raises."""

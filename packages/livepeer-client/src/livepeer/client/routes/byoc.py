@@ -13,6 +13,7 @@ from .._http import Pool
 from .._urls import check_path, join_path
 from ..catalogue import Price
 from ..errors import CapabilityError, ConfigurationError, InputError, LivepeerError
+from ..records import place_of
 from ..timeouts import Timeout
 from . import Answer, Call, LiveCall, Started
 from ._byoc_events import BYOCDecoder
@@ -49,6 +50,7 @@ class ByocRoute:
         paths: MutableMapping[tuple[str, str], str] | None = None,
     ) -> None:
         self.orchestrator: str = orchestrator
+        self.place: str = place_of(orchestrator, capability)
         self._capability = capability
         self._pool = pool
         self._price = price

@@ -41,6 +41,7 @@ class LiveRunnerRoute:
 
     def __init__(self, runner: Runner, pool: Pool) -> None:
         self.orchestrator: str = runner.orchestrator
+        self.place: str = runner.url
         self._runner = runner
         self._pool = pool
 

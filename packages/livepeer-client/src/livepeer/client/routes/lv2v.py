@@ -19,6 +19,7 @@ import aiohttp
 from .._http import Pool
 from .._urls import allowed, join_path
 from ..errors import ConfigurationError, ConnectionFailed, LivepeerError
+from ..records import place_of
 from ..timeouts import Timeout
 from . import Answer, Call, LiveCall, Started
 from ._health import ask_channels
@@ -47,6 +48,7 @@ class LV2VRoute:
 
     def __init__(self, orchestrator: str, pool: Pool) -> None:
         self.orchestrator: str = orchestrator
+        self.place: str = place_of(orchestrator, PIPELINE)
         self._pool = pool
         self.begun: bool = False
         """Whether a job was asked for."""

@@ -120,6 +120,24 @@ def capabilities(orch_url: OrchUrl = None, json: Json = False) -> None:
 
 
 @app.command()
+def explain(
+    capability: Annotated[str, typer.Argument(help="The capability's name.")],
+    *,
+    model: Annotated[str | None, typer.Option(help="The model.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="For a live session instead of a call.")] = False,
+    max_price: Annotated[
+        str | None, typer.Option(help='The most that it may cost, such as "900 gwei/second".')
+    ] = None,
+    orch_url: OrchUrl = None,
+    json: Json = False,
+) -> None:
+    """Show where a call would go and why: every candidate, and what stands against the others."""
+    from .calls import explain as command
+
+    command(capability, model=model, live=live, max_price=max_price, orch_url=orch_url, as_json=json)
+
+
+@app.command()
 def schema(
     capability: Annotated[str, typer.Argument(help="The capability's name.")],
     *,

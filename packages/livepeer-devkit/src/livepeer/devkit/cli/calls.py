@@ -1,4 +1,4 @@
-"""``livepeer capabilities``, ``livepeer schema`` and ``livepeer run``."""
+"""``livepeer capabilities``, ``livepeer explain``, ``livepeer schema`` and ``livepeer run``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from livepeer.trickle.errors import ConfigurationError
 
 from .output import print_json, say
 
-__all__ = ["capabilities", "run", "schema"]
+__all__ = ["capabilities", "explain", "run", "schema"]
 
 
 def capabilities(orch_url: list[str] | None, as_json: bool) -> None:
@@ -38,6 +38,24 @@ def capabilities(orch_url: list[str] | None, as_json: bool) -> None:
             ", ".join(one.orchestrators),
         )
     Console().print(table)
+
+
+def explain(
+    capability: str,
+    *,
+    model: str | None,
+    live: bool,
+    max_price: str | None,
+    orch_url: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Show every candidate for a call."""
+    with Gateway(orch_url=orch_url or None) as gateway:
+        found = gateway.explain(capability, model=model, live=live, max_price=max_price)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        print(found)
 
 
 def schema(
