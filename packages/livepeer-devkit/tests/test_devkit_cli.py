@@ -43,7 +43,7 @@ def livepeer(*arguments: object, env: dict[str, str] | None = None, given: bytes
 def test_help_and_version() -> None:
     shown = livepeer("--help")
     assert shown.returncode == 0
-    for command in ("demo", "dev", "capabilities", "run", "serve"):
+    for command in ("demo", "dev", "capabilities", "explain", "run", "serve"):
         assert command in shown.stdout.decode()
     assert livepeer("--version").stdout.decode().count(".") == 2
     assert livepeer("nonsense").returncode == 2
@@ -60,6 +60,9 @@ def test_run_and_capabilities(livepeer_network: LocalNetwork, tmp_path: Path) ->
     done = livepeer("run", "image-invert", f"@{source}", "-o", target, env=env)
     assert done.returncode == 0, done.stderr
     assert Image.open(target).getpixel((0, 0)) == (0, 255, 245)
+    told = json.loads(livepeer("explain", "llm-chat", "--json", env=env).stdout)
+    assert told["candidates"][0]["usable"]
+    assert "can be used" in livepeer("explain", "llm-chat", "--live", env=env).stdout.decode()
     listed = json.loads(livepeer("capabilities", "--json", env=env).stdout)
     assert {one["name"] for one in listed} >= {"echo", "llm-chat", "video-filter"}
     assert "llm-chat" in livepeer("capabilities", "--orch-url", livepeer_network.orch_url).stdout.decode()
