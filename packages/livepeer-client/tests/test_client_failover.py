@@ -587,8 +587,8 @@ async def test_three_are_tried_at_most_and_all_are_told(how: str, paid: bool) ->
 
 async def test_an_error_tells_of_those_that_were_tried_before() -> None:
     places = [await Place("runner", failing).start() for failing in (refusal(DIAL), cut(answer=HEAD))]
-    async with Gateway(orch_url=[place.url for place in places]) as gateway:
-        for verb in ("run", "stream"):
+    for verb in ("run", "stream"):  # each with a gateway that doesn't know yet that the first one fails
+        async with Gateway(orch_url=[place.url for place in places]) as gateway:
             with pytest.raises(LivepeerError) as caught:
                 await made(gateway, "runner", verb, paid=True, limits=Timeout())
             assert [(one.orchestrator, one.begun) for one in caught.value.attempts] == [

@@ -280,6 +280,7 @@ def test_an_orchestrator_that_fails_is_left_alone_and_tried_again(orch: Any, tls
         for entry in _listing(base)
     ]
     with Gateway(orch_url=[orch.url, tls_orch.url]) as gateway:
+        gateway._calls._resolver.records._clock = clock = Clock()
         for _ in range(5):
             assert gateway.call("echo").orchestrator == tls_orch.url
         assert len(orch.calls("echo")) == 1, "asked once, then left alone"
@@ -287,8 +288,13 @@ def test_an_orchestrator_that_fails_is_left_alone_and_tried_again(orch: Any, tls
         assert [one.where.startswith(orch.url) for one in told] == [False, True]
         assert "left alone" in told[1].reason
         assert 0 < told[1].rests <= 1.25
+        clock.now += 1.25
+        assert gateway.call("echo").orchestrator == tls_orch.url
+        assert len(orch.calls("echo")) == 2, "tried again"
+        assert gateway.explain("echo").usable[1].rests > 1.25, "and left alone for longer"
         orch.apps["echo"].capacity = 5
-        orch.wait(lambda: gateway.call("echo").orchestrator == orch.url, "the first one is tried again")
+        clock.now += 2.5
+        assert gateway.call("echo").orchestrator == orch.url
         assert gateway.explain("echo").usable[0].rests == 0
 
 
