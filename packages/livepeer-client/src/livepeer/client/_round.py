@@ -60,11 +60,12 @@ class Round:
             await self._news.wait()
         return self._result()
 
-    async def enough(self, good: Callable[[Runner], bool]) -> Listing:
+    async def enough(self, good: Callable[[Runner], bool], *, patient: bool = False) -> Listing:
         """The listing, when there is something good in it and better can hardly be expected.
 
         Args:
             good: Whether a runner is what the caller looks for.
+            patient: Whether to wait for something good as long as there is hope.
         """
         seen = 0
         first_good: int | None = None
@@ -81,7 +82,7 @@ class Round:
             ):
                 break  # all that would be preferred to it have answered
             found_some = any(answer.reached for answer in self._answers.values())
-            if first_good is None and not found_some:
+            if first_good is None and (patient or not found_some):
                 await news.wait()
                 continue
             limit = _PARTIAL if first_good is None else _SETTLING

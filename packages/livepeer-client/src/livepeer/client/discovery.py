@@ -90,6 +90,7 @@ class Discovery:
         fresh: bool = False,
         apps: Sequence[str] = (),
         good: Callable[[Runner], bool] | None = None,
+        patient: bool = False,
     ) -> tuple[Listing, bool]:
         """The listing, and whether it was asked for just now.
 
@@ -100,6 +101,7 @@ class Discovery:
             apps: The names that are looked for; signers are asked for those alone.
             good: Whether a runner is what the caller looks for: then a round of questions isn't waited for to
                 its end, and the listing may be incomplete. None waits for all.
+            patient: Whether an incomplete listing without anything good won't do.
         """
         key = tuple(apps) if self._questions.by_name else ()
         kept = self._kept.get(key)
@@ -113,7 +115,7 @@ class Discovery:
         asking = self._begun(key)
         if good is None:
             return await asking.round.finished(), True
-        return await asking.round.enough(good), True
+        return await asking.round.enough(good, patient=patient), True
 
     def missing_for(self, *apps: str) -> float | None:
         """How many seconds ago one of these was listed last; None when none ever was."""

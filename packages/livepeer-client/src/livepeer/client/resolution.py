@@ -158,6 +158,7 @@ class _Search:
         self._rejections: tuple[Rejection, ...] = ()
         self._offers: dict[str, Offer] = {}
         self._names: dict[str, frozenset[str] | None] = {}
+        self._gone: set[str] = set()  # live runners that were tried
         self._asked: set[str] = set()  # orchestrators that were asked for the built-in pipeline
 
     async def routes(self) -> AsyncGenerator[Route, None]:
@@ -166,25 +167,30 @@ class _Search:
         Live runners come first. Where none can be used, or those that were listed have gone, each further way
         is looked for; then once more in a listing of now.
         """
-        fresh = False
+        fresh = late = False
         apps = names_of(*self._wanted[:2])
         while True:
+            good = None if fresh and not late else self._good
             self._listing, asked_now = await self._resolver.discovery.listing(
-                fresh=fresh, apps=apps, good=None if fresh else self._good
+                fresh=fresh, apps=apps, good=good, patient=late
             )
             self._runners, self._rejections = self._resolver.live_runners(
                 self._listing, *self._wanted, self._max_price
             )
             for route in self._runners:
-                yield route
-            if self._stuck():
-                return
-            for route in self._built_in():
-                yield route
-            if not self.failures or asked_now:
-                async for route in self._byoc():
+                if not late or route.place not in self._gone:
                     yield route
-            if (asked_now and self._listing.complete) or self._stuck():
+            self._gone.update(route.place for route in self._runners)
+            late = not self._listing.complete
+            if self._stuck() and not late:
+                return
+            if not self._stuck():
+                for route in self._built_in():
+                    yield route
+                if not self.failures or asked_now:
+                    async for route in self._byoc():
+                        yield route
+            if not late and (asked_now or self._stuck()):
                 break
             fresh = True  # asks again; or waits for who hasn't answered yet
         if not self._stuck():
@@ -211,7 +217,7 @@ class _Search:
 
     def _good(self, runner: Runner) -> bool:
         """Whether this may be where the call goes, so that others needn't be waited for."""
-        return suits(runner, *self._wanted)
+        return runner.url not in self._gone and suits(runner, *self._wanted)
 
     def _stuck(self) -> bool:
         """Whether somebody has the capability, and can't take the call."""
