@@ -10,7 +10,7 @@ import os
 import ssl
 import weakref
 import zlib
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -95,8 +95,8 @@ class Pool:
         """
         return self._here().begin(make)
 
-    @contextlib.contextmanager
-    def reserving(self, where: str, **details: Any) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def reserving(self, where: str, **details: Any) -> AsyncGenerator[None, None]:
         """Inside, a place is asked for that only the answer names; `aclose` waits for it, for some seconds.
 
         Args:
@@ -108,6 +108,7 @@ class Pool:
         """
         mine = self._here()
         if mine.settling:
+            await asyncio.sleep(0)  # who tries again at once, in a task that starts eagerly, lets it go on
             raise ConnectionFailed(
                 f"{redact(where)} was not asked: the gateway is being closed.", retryable=True, **details
             )

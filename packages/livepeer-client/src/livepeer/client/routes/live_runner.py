@@ -122,7 +122,7 @@ class LiveRunnerRoute:
         """Reserve a session for a call; its id, its app's URL, and what ends it."""
         call = dataclasses.replace(call, capability=self._runner.app, body=_NOTHING, method="POST")
         details = {"orchestrator": self._runner.orchestrator, "request_id": call.request_id}
-        with self._pool.reserving(self._runner.url, **details):
+        async with self._pool.reserving(self._runner.url, **details):
             response, _ = await self._send(self._runner.url, call)
             answer = await self._object(response, call, "The reservation of a session")
         control = allowed(answer.get("control_url"), self._runner.orchestrator, "control URL")

@@ -96,7 +96,7 @@ class LV2VRoute:
         )
         self.begun = True
         try:
-            with self._pool.reserving(transcoder, **details):
+            async with self._pool.reserving(transcoder, **details):
                 response, _ = await send(
                     self._pool,
                     join_path(transcoder, f"/{PIPELINE}"),
