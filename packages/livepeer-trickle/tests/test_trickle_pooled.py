@@ -135,3 +135,22 @@ async def test_a_body_that_goes_on_with_no_http_ends_in_an_error() -> None:
         async with asyncio.timeout(30):
             with pytest.raises(aiohttp.ClientPayloadError):
                 await answer.content.readany()
+
+
+async def test_who_reads_a_body_learns_that_this_side_is_closed() -> None:
+    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun")
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(begin, "127.0.0.1", 0) as started:
+        transport = Transport()
+        url = f"http://127.0.0.1:{started.sockets[0].getsockname()[1]}/"
+        async with transport.request("GET", url) as response:
+            assert await response.content.readexactly(5) == b"begun"
+            reading = asyncio.ensure_future(response.content.readany())
+            await asyncio.sleep(0)
+            await transport.aclose()
+            with pytest.raises(aiohttp.ClientConnectionError, match="closed on this side"):
+                await asyncio.wait_for(reading, 30)

@@ -48,15 +48,31 @@ class Connector(aiohttp.TCPConnector):
 class _Protocol(ResponseHandler):
     """aiohttp's end of a connection, which leaves no reader of a body waiting.
 
-    When a body goes on with what is no HTTP, such as a chunk without a size, aiohttp (3.14, where its parser
-    in C is built) closes the connection and tells nobody: who waits for the body would wait for ever.
+    Who waits for a body would wait for ever in two cases, because aiohttp (3.14) closes the connection and
+    tells nobody: when the body goes on with what is no HTTP, such as a chunk without a size (where aiohttp's
+    parser in C is built); and when its session is closed.
     """
 
     def connection_lost(self, exc: BaseException | None) -> None:
         body = self._payload
         super().connection_lost(exc)
-        if body is not None and not body.is_eof() and body.exception() is None:
-            body.set_exception(aiohttp.ClientPayloadError("what came of the body is no HTTP"))
+        _end(body, aiohttp.ClientPayloadError("what came of the body is no HTTP"))
+
+    def close(self) -> None:
+        body = self._payload
+        super().close()
+        _end(body, aiohttp.ClientConnectionError("closed on this side"))
+
+    def abort(self) -> None:
+        body = self._payload
+        super().abort()
+        _end(body, aiohttp.ClientConnectionError("closed on this side"))
+
+
+def _end(body: aiohttp.StreamReader | None, error: Exception) -> None:
+    """Tell the reader of a body that nothing more comes of it."""
+    if body is not None and not body.is_eof() and body.exception() is None:
+        body.set_exception(error)
 
 
 def is_stale(transport: asyncio.BaseTransport | None) -> bool:
