@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import sys
 import weakref
 from functools import partial
 from typing import Any
@@ -81,7 +82,7 @@ def is_stale(transport: asyncio.BaseTransport | None) -> bool:
     descriptor = opened.fileno() if opened is not None else -1
     if descriptor < 0:
         return True
-    if not hasattr(select, "poll"):
+    if sys.platform == "win32":  # has no poll; elsewhere select can't take large numbers
         return bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
