@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import ssl
 import subprocess
@@ -90,11 +90,5 @@ class Stage:
 
 def _harness() -> Any:
     """The networks of the conformance tests, which also know how to start a go-livepeer."""
-    path = HERE.parent / "tests" / "conformance" / "harness.py"
-    spec = importlib.util.spec_from_file_location("harness", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["harness"] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.append(str(HERE.parent / "tests" / "conformance"))
+    return importlib.import_module("harness")

@@ -137,6 +137,11 @@ class Orchestrator:
                 raise AssertionError(f"not within {timeout} s: {what}; notes {self.notes}")
             time.sleep(0.002)
 
+    def wait_until_left(self) -> None:
+        """Wait until no client is there, and nothing of one: what it said last may still be on its way in."""
+        self.wait(lambda: self.connections == 0, "no connection is left")
+        self.wait(lambda: not self.sessions and self.stopped == self.reserved, "no session is left")
+
     def wait_note(self, text: str, count: int = 1, timeout: float = PATIENCE) -> None:
         self.wait(lambda: self.notes.count(text) >= count, f"{text!r} noted {count} times", timeout)
 

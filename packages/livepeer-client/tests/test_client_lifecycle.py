@@ -92,9 +92,7 @@ def test_a_script_that_closes_nothing_is_silent_and_leaves_nothing(orch: Any, si
         orch.url,
     )
     assert out.split()[-1].lstrip("0") == "1"
-    orch.wait(lambda: orch.connections == 0, "no connection is left")
-    assert not orch.sessions
-    assert orch.stopped == orch.reserved
+    orch.wait_until_left()
 
 
 @posix
@@ -118,8 +116,8 @@ def test_the_same_in_an_interpreter_of_its_own(orch: Any, script: Any, ending: s
         assert "Warning" not in done.err
     else:
         assert (done.code, done.err) == (0, "")
-    orch.wait(lambda: orch.connections == 0, "no connection is left")
-    assert (len(orch.sessions), orch.stopped) == (0, 3)
+    orch.wait_until_left()
+    assert orch.stopped == 3
 
 
 def test_exit_with_calls_open_in_daemon_threads_is_silent(orch: Any, script: Any) -> None:
@@ -145,8 +143,7 @@ def test_exit_with_calls_open_in_daemon_threads_is_silent(orch: Any, script: Any
     orch.gate("main").open()
     done = running.finish()
     assert (done.code, done.err) == (0, "")
-    orch.wait(lambda: orch.connections == 0, "no connection is left")
-    assert not orch.sessions
+    orch.wait_until_left()
 
 
 # fork
@@ -290,8 +287,8 @@ for number in range(2):
 """,
         server.url,
     )
-    server.wait(lambda: server.connections == 0, "no connection is left")
-    assert (server.reserved, server.stopped) == (2, 2)
+    server.wait_until_left()
+    assert server.stopped == 2
 
 
 @posix
@@ -395,9 +392,7 @@ def test_ctrl_c_ends_the_call_and_the_worker_notices(orch: Any, script: Any, how
     assert "never" not in done.err
     assert done.out == ("5\n" if how == "caught" else "")
     orch.wait_note(f"{mode}{name} gone")
-    orch.wait(lambda: orch.connections == 0, "no connection is left")
-    assert not orch.sessions
-    assert orch.stopped == orch.reserved
+    orch.wait_until_left()
 
 
 @posix

@@ -209,6 +209,26 @@ async def test_an_orchestrator_that_is_gone(orch: Any) -> None:
     await gateway.aclose()
 
 
+async def test_an_orchestrator_that_is_gone_after_its_channel_of_events(orch: Any) -> None:
+    other = type(orch)().start()
+    other.apps["live"] = orch.apps["live"]
+    gateway = Gateway(orch_url=other.url)
+    session = await gateway.live("live")
+    reading = asyncio.create_task(anext(session.subscribe().frames()))
+    await asyncio.sleep(0)
+    other.trickle.close_channel(session.raw["events_url"].rpartition("/")[2])
+    assert [event async for event in session.events] == []
+    await asyncio.to_thread(other.stop)
+    with pytest.raises(SessionLost):
+        await asyncio.wait_for(session.control.write(1), 30)
+    with pytest.raises(SessionLost):
+        await anext(session.events)
+    with pytest.raises((SessionLost, StopAsyncIteration)):  # its channel may have come to its end in order
+        await asyncio.wait_for(reading, 30)
+    await session.close()
+    await gateway.aclose()
+
+
 async def test_a_channel_of_messages_that_somebody_closed(orch: Any, gw: Gateway) -> None:
     async with gw.live("live") as session:
         await session.control.write(1)

@@ -119,9 +119,14 @@ class SessionReader:
         self._task = asyncio.create_task(self._fetch(self._reader), name=f"livepeer-{self._name}")
 
     def fail(self, error: LivepeerError) -> None:
-        """The session is over: what was received can still be iterated, and then this is raised."""
-        if self.open:
-            self._failure = error
+        """The session is over: what was received can still be iterated, and then this is raised.
+
+        Also when the channel came to its end in order just before: what goes down closes its channels first.
+        """
+        if self._reader is None:
+            return
+        self._failure = self._failure or error
+        if not self.ended.is_set():
             self.ended.set()
             self._news.set()
             if self._task is not None:
