@@ -1,4 +1,4 @@
-"""The benchmarks run, with few repetitions and without the peers; their figures are nobody's business here."""
+"""The benchmarks run, with few repetitions and without the peers; what they find is not judged here."""
 
 from __future__ import annotations
 
