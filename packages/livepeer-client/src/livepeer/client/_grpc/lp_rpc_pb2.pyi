@@ -121,16 +121,24 @@ class AuthToken(_message.Message):
     def __init__(self, token: _Optional[bytes] = ..., session_id: _Optional[str] = ..., expiration: _Optional[int] = ...) -> None: ...
 
 class SegData(_message.Message):
-    __slots__ = ("manifestId", "sig", "capabilities", "auth_token")
+    __slots__ = ("manifestId", "seq", "hash", "profiles", "sig", "duration", "capabilities", "auth_token")
     MANIFESTID_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    PROFILES_FIELD_NUMBER: _ClassVar[int]
     SIG_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     AUTH_TOKEN_FIELD_NUMBER: _ClassVar[int]
     manifestId: bytes
+    seq: int
+    hash: bytes
+    profiles: bytes
     sig: bytes
+    duration: int
     capabilities: Capabilities
     auth_token: AuthToken
-    def __init__(self, manifestId: _Optional[bytes] = ..., sig: _Optional[bytes] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping[str, object]]] = ..., auth_token: _Optional[_Union[AuthToken, _Mapping[str, object]]] = ...) -> None: ...
+    def __init__(self, manifestId: _Optional[bytes] = ..., seq: _Optional[int] = ..., hash: _Optional[bytes] = ..., profiles: _Optional[bytes] = ..., sig: _Optional[bytes] = ..., duration: _Optional[int] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping[str, object]]] = ..., auth_token: _Optional[_Union[AuthToken, _Mapping[str, object]]] = ...) -> None: ...
 
 class TicketParams(_message.Message):
     __slots__ = ("recipient", "face_value", "win_prob", "recipient_rand_hash", "seed", "expiration_block", "expiration_params")
