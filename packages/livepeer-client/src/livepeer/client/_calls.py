@@ -34,11 +34,15 @@ def request_id() -> str:
 
 
 class Calls:
-    """What the verbs of a gateway do; asynchronous, on whichever loop they are called."""
+    """What the verbs of a gateway do; asynchronous, on whichever loop they are called.
+
+    Attributes:
+        most: How many bytes of an answer are taken; None is any number.
+    """
 
     def __init__(self, config: Config, pool: Pool, max_response_bytes: int | None = None) -> None:
         self._pool = pool
-        self._most = max_response_bytes
+        self.most: int | None = max_response_bytes
         self._resolver = Resolver(config, pool)
 
     def request(
@@ -94,7 +98,7 @@ class Calls:
         answer = await self._resolver.go(
             call.capability, model, "call", lambda route: route.open(call), trail, max_price=call.max_price
         )
-        answer.most = self._most
+        answer.most = self.most
         return answer
 
     async def open_live(self, call: LiveCall) -> Started:

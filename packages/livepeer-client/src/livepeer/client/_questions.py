@@ -7,15 +7,15 @@ import ssl
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import aiohttp
 from yarl import URL
 
+from ._bodies import whole
 from ._headers import HeaderSource
 from ._http import Pool, same_slash, within
 from ._observing import asking
 from ._urls import redact
 from .config import Config
-from .errors import ConfigurationError, LivepeerError
+from .errors import ConfigurationError
 
 __all__ = ["Questions"]
 
@@ -80,10 +80,10 @@ class Questions:
                     location = answer.headers.get("Location", "") if 300 <= answer.status < 400 else ""
                     moved = same_slash(URL(url), location) if location else None
                     if moved is None:
-                        return answer.status, await _whole(answer, place)
+                        return answer.status, await whole(answer, _LARGEST, f"The list of {place}")
                 async with transport.request("GET", moved, headers=headers, **options) as answer:
                     answered(answer.status)
-                    return answer.status, await _whole(answer, place)
+                    return answer.status, await whole(answer, _LARGEST, f"The list of {place}")
 
     async def _headers_of_now(self, *, renew: bool) -> dict[str, str]:
         try:
@@ -104,16 +104,6 @@ class Questions:
         if self._verifying is None:
             self._verifying = ssl.create_default_context(cafile=self._pool.tls.ca)
         return {"ssl": self._verifying}
-
-
-async def _whole(answer: aiohttp.ClientResponse, place: str) -> bytes:
-    """A body to its end, as long as that comes."""
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > _LARGEST:
-            raise LivepeerError(f"The list of {place} has over {_LARGEST} bytes.")
-    return bytes(body)
 
 
 def _discover_url(signer: str, apps: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from ._bodies import whole
 from ._http import Pool
 from ._merging import PIPELINES
 from ._observing import asking
@@ -106,18 +107,16 @@ async def _fetch(runner: Runner, pool: Pool, timeout: Timeout) -> dict[str, Any]
     if there.scheme == "https" and there.netloc != orchestrator.netloc and pool.tls.mode != "insecure":
         options["ssl"] = ssl.create_default_context(cafile=pool.tls.ca)
     transport = await pool.transport()
+    what = f"The schema of {runner.app!r} at {redact(url)}"
     with asking(
         pool, "schema", "GET", url, orchestrator=runner.orchestrator, connect=timeout.connect
     ) as answered:
         async with transport.request("GET", url, **options) as answer:
             answered(answer.status)
-            body = await answer.content.read(_LARGEST + 1)
-            while len(body) <= _LARGEST and (more := await answer.content.read(_LARGEST)):
-                body += more
+            body = await whole(answer, _LARGEST, what)
             status = answer.status
-    if status != 200 or len(body) > _LARGEST:
-        what = f"answered {status}" if status != 200 else f"has over {_LARGEST} bytes"
-        raise ResponseError(f"The schema of {runner.app!r} at {redact(url)} {what}.", body=body[:1000])
+    if status != 200:
+        raise ResponseError(f"{what} answered {status}.", body=body[:1000])
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ._bodies import SMALL, whole
 from ._fork import abandon, on_fork
 from ._http import Pool, running_loop, within
 from ._observing import asking
@@ -164,7 +165,8 @@ class Offers:
                     transport.request("GET", url, headers=headers) as answer,
                 ):
                     answered(answer.status)
-                    offer = parse_offer(answer.status, await answer.read(), orchestrator)
+                    body = await whole(answer, SMALL, f"The job token of {redact(orchestrator)}")
+                    offer = parse_offer(answer.status, body, orchestrator)
         except LivepeerError as error:
             return Offer(
                 orchestrator,

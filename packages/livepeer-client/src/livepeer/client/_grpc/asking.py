@@ -128,6 +128,7 @@ async def _exchange(call: Unary, orchestrator: str, pool: Pool, details: dict[st
                     raise ConnectionResetError
                 call.feed(data)
                 writer.write(call.to_send())
+                await writer.drain()  # who asks for acknowledgements without reading any gets no more
     except TimeoutError as error:
         if connecting.expired():
             raise ConnectTimeout(

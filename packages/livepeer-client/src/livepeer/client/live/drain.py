@@ -106,12 +106,13 @@ async def drain_events(
 
 async def end_channel(url: str, transport: trickle.Transport) -> None:
     """End a channel; that it had ended before is ordinary."""
+    from .._bodies import skip
     from .._http import translated
 
     try:
         with translated(url):
             async with transport.request("DELETE", url) as answer:
-                await answer.read()
+                await skip(answer)
     except trickle.LivepeerError as error:
         _logger.debug("the end of %s was not said: %s", url, error)
 

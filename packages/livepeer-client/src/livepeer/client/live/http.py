@@ -78,10 +78,12 @@ async def session_request(
     headers: Mapping[str, str] | None,
     request_id: str,
     pool: Pool,
+    most: int | None,
 ) -> Response:
-    """Send one request below the session's app, and decode its answer."""
+    """Send one request below the session's app, and decode its answer of at most `most` bytes."""
     from yarl import URL
 
+    from .._bodies import whole
     from .._http import payload
     from .._observing import asking
     from ..routes._verdict import verdict
@@ -100,7 +102,10 @@ async def session_request(
         target = URL(url, encoded=True)
         async with transport.request(method, target, data=body, headers=sent) as answer:
             answered(answer.status)
-            content = await answer.read()
+            content = await whole(
+                answer, most, f"The answer of {session.app!r}",
+                hint="Gateway(max_response_bytes=…) takes more, or with None anything.", **details,
+            )  # fmt: skip
         if not 200 <= answer.status < 300:
             raise verdict(answer.status, answer.headers, content, capability=session.app, **details)
     return Response(

@@ -67,6 +67,7 @@ class LiveSession:
         self.data: SessionReader = SessionReader("data", self._explain)
         self.events.on_message = self.control.answered
         self._media = SessionMedia(call.capability, self._explain)
+        self._most = calls.most
         self._life = Lifecycle(
             calls,
             pool,
@@ -197,6 +198,7 @@ class LiveSession:
             CapabilityError: The worker's own error.
             OrchestratorError: The worker, or the session, is gone.
             ConnectionFailed, StreamError: The connection could not be made, or broke.
+            ResponseError: Its answer has more than `Gateway`'s `max_response_bytes`.
         """
         session = self._session
         return await session_request(
@@ -208,6 +210,7 @@ class LiveSession:
             headers=headers,
             request_id=self.request_id,
             pool=self._life.pool,
+            most=self._most,
         )
 
     def websocket(self, path: str) -> SessionSocket:

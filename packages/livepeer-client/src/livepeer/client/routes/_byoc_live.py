@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .._bodies import skip
 from .._http import Pool, translated, within
 from .._urls import allowed, forbidden, join_path
 from ..errors import CapabilityError, CapacityError, ConfigurationError, LivepeerError
@@ -35,6 +36,7 @@ __all__ = ["start_stream"]
 _START_SECONDS = 600  # how long the orchestrator waits for the worker's answer: it may load a model
 _UPDATE_SECONDS = 30
 _STOP_SECONDS = 5
+_REST = 30.0  # seconds for the rest of an answer whose head is there
 _LOOK = 5.0  # seconds to find out which channels there are
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _OPTIONAL = ("publish", "subscribe", "data")  # channels that a worker may not use
@@ -144,7 +146,8 @@ class _Stream:
             route="byoc", headers=headers, orchestrator=self._orchestrator, judge=judge,
         )  # fmt: skip
         with translated(url, **self._details):
-            await response.read()
+            async with within(_REST, url, **self._details):
+                await skip(response)
         return response.headers
 
     def _url(self, role: str, told: str | None) -> str:

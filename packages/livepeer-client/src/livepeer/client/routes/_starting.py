@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from .._bodies import SMALL, skip, whole
 from .._http import Pool, translated, within
 from .._observing import asking
 from .._urls import redact
@@ -44,12 +45,13 @@ async def json_object(response: aiohttp.ClientResponse, what: str, **details: An
         details: `orchestrator` and `request_id`.
 
     Raises:
-        ResponseError: It is something else.
+        ResponseError: It is something else, or too long.
+        FirstByteTimeout: Its rest doesn't come.
     """
     url = str(response.url)
     with translated(url, **details):
         async with within(_BODY_PATIENCE, url, **details):
-            body = await response.read()
+            body = await whole(response, SMALL, f"The answer to {what[0].lower()}{what[1:]}", **details)
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -82,7 +84,7 @@ async def tell(
                     transport.request(method, url, headers=headers) as response,
                 ):
                     answered(response.status)
-                    await response.read()
+                    await skip(response)
             return
         except LivepeerError as error:
             _logger.debug("%s was not ended: %s", redact(url), error)
