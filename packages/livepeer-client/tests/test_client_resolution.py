@@ -195,9 +195,52 @@ def test_headers_come_from_the_source_of_their_url() -> None:
     assert config.discovery_headers == {}
 
 
-def test_a_gateway_node_is_refused_where_it_would_be_used() -> None:
-    with pytest.raises(ConfigurationError, match="LIVEPEER_GATEWAY_URL"):
-        read_config(environ={"LIVEPEER_GATEWAY_URL": "http://g", "LIVEPEER_ORCH_URL": "http://a"})
+@pytest.mark.parametrize(
+    ("given_", "environment", "gateways", "places", "source"),
+    [
+        (
+            {"gateway_url": "http://g/", "orch_url": "http://a"}, {"LIVEPEER_GATEWAY_URL": "http://other"},
+            ("http://g",), ("http://a",), "arguments",
+        ),
+        (
+            {"gateway_url": ["http://g", "http://h/p"]}, {"LIVEPEER_ORCH_URL": "http://a"},
+            ("http://g", "http://h/p"), ("http://a",), "arguments",
+        ),
+        (
+            {"gateway_url": "http://g", "token": token(discovery="https://d")}, {"LIVEPEER_ORCH_URL": "http://a"},
+            ("http://g",), ("https://d",), "arguments",
+        ),
+        ({"orch_url": "http://a"}, {"LIVEPEER_GATEWAY_URL": "http://g"}, (), ("http://a",), "arguments"),
+        (
+            {}, {"LIVEPEER_GATEWAY_URL": "http://g,http://h", "LIVEPEER_ORCH_URL": "http://a"},
+            ("http://g", "http://h"), ("http://a",), "environment",
+        ),
+        (
+            {}, {"LIVEPEER_GATEWAY_URL": "http://g", "LIVEPEER_TOKEN": token(signer="https://s")},
+            ("http://g",), ("https://s",), "LIVEPEER_TOKEN",
+        ),
+        (
+            {}, {"LIVEPEER_GATEWAY_URL": "http://u:p@g", "LIVEPEER_ORCH_URL": "http://a"},
+            ("http://g",), ("http://a",), "environment",
+        ),
+    ],
+)  # fmt: skip
+def test_a_gateway_node_and_the_orchestrators_behind_it(
+    given_: Any, environment: dict[str, str], gateways: tuple[str, ...], places: tuple[str, ...], source: str
+) -> None:
+    config = read_config(**given_, environ=environment)
+    assert (config.gateways, config.places, config.source) == (gateways, places, source)
+    assert ("http://g" in config.credentials) == ("@" in environment.get("LIVEPEER_GATEWAY_URL", ""))
+
+
+@pytest.mark.parametrize(
+    ("given_", "environment"),
+    [({"gateway_url": "http://g"}, {}), ({}, {"LIVEPEER_GATEWAY_URL": "http://u:secret@g"})],
+)
+def test_a_gateway_node_without_an_orchestrator(given_: Any, environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match=r"gateway node http://(\*\*\*@)?g .*orch_url=") as caught:
+        read_config(**given_, environ=environment)
+    assert "secret" not in str(caught.value)
 
 
 @given(

@@ -153,7 +153,7 @@ class Calls:
         data = await self._result(answer, call)
         return Response(
             data=data,
-            content_type=response.content_type,
+            content_type=answer.content_type,
             headers=response.headers,
             status=response.status,
             orchestrator=answer.orchestrator,
@@ -175,7 +175,8 @@ class Calls:
                 answer.check_size(len(body))
                 if response.content.at_eof():
                     break
-            return decode(bytes(body), media_type, response.charset)
+            content = bytes(body)
+            return decode(content, answer.restore_type(content), response.charset)
         events: list[StreamEvent] = []
         decoder = answer.decoder()
         quiet_until = _from_now(call.timeout.idle)

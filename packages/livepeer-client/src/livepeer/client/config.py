@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ _WAYS = """Say where to call, in one of these ways:
   Gateway(discovery_url="https://…")  a list of orchestrators              (LIVEPEER_DISCOVERY_URL)
   Gateway(signer_url="https://…")     a signer that lists orchestrators    (LIVEPEER_SIGNER_URL)
   Gateway(token="…")                  what a dashboard hands out           (LIVEPEER_TOKEN)
+  Gateway(gateway_url="http://…")     a gateway node that pays, beside one of these (LIVEPEER_GATEWAY_URL)
 Or start a network on this machine: pip install livepeer-devkit, then run `livepeer dev`."""
 
 
@@ -32,6 +34,8 @@ class Config:
     """A gateway's places to ask.
 
     Attributes:
+        gateways: Base URLs of gateway nodes, of which the next one is called when one can't be reached. Where
+            there are some, calls go through them, to the orchestrators that the other fields lead to.
         orchestrators: Base URLs of orchestrators, in the order in which to prefer them.
         discovery: URLs that answer with a list of orchestrators, in the shape of their own `/discovery`; the
             first one that answers is believed.
@@ -50,6 +54,7 @@ class Config:
     signer_headers: HeadersLike = field(default_factory=dict, repr=False)
     source: str = "arguments"
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    gateways: tuple[str, ...] = ()
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -65,12 +70,14 @@ def read_config(
     discovery_url: Urls | None = None,
     discovery_headers: HeadersLike | None = None,
     orch_url: Urls | None = None,
+    gateway_url: Urls | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """The first source of arguments, token and environment that names a place to call is used for routing.
 
     Inside one source orchestrators come before discovery, and discovery before the signer. The signer, with
-    its headers, is that of the first source that names one.
+    its headers, is that of the first source that names one. A gateway node is used where the source that
+    names it decides; the orchestrators behind it are those of the first source that leads to some.
 
     Raises:
         ConfigurationError: Nothing is configured, or a value can't be used.
@@ -78,17 +85,29 @@ def read_config(
     # Every name here is of what may be shown: a traceback with local variables shows them all.
     token, signer_headers, discovery_headers = map(hidden, (token, signer_headers, discovery_headers))
     signer_url, discovery_url, orch_url = map(hidden_urls, (signer_url, discovery_url, orch_url))
+    gateway_url = hidden_urls(gateway_url)
     sources = [
-        _from_arguments(signer_url, signer_headers, discovery_url, discovery_headers, orch_url),
+        _from_arguments(
+            signer_url, signer_headers, discovery_url, discovery_headers, orch_url, gateway_url=gateway_url
+        ),
         *([_from_token(parse_token(token), "token")] if token is not None else []),
     ]
     if not any(source.places for source in sources):
         sources += _from_environment(environ)
     elif not any(source.signers for source in sources):
         sources += _signers_of_environment(environ)
+    deciding = next((source for source in sources if source.places or source.gateways), None)
+    if deciding is None:
+        raise ConfigurationError(f"No orchestrator is configured. {_WAYS}")
     routing = next((source for source in sources if source.places), None)
     if routing is None:
-        raise ConfigurationError(f"No orchestrator is configured. {_WAYS}")
+        raise ConfigurationError(
+            f"Nothing says which orchestrators the gateway node {redact(deciding.gateways[0])} is to use. It "
+            "tells nobody which it knows, and left to itself it makes a call that fails again on each.",
+            hint="Name one, spelt as in the node's -orchAddr: Gateway(gateway_url=…, orch_url=…), or "
+            "LIVEPEER_ORCH_URL; or name a discovery or a signer that lists them. On the node's own machine "
+            "OrchestratorPool in http://127.0.0.1:5935/status (its -cliAddr) has them.",
+        )
     signing = next((source for source in sources if source.signers), routing)
     credentials: dict[str, str] = {}
     return Config(
@@ -97,8 +116,9 @@ def read_config(
         routing.discovery_headers,
         _without_passwords(signing.signers, credentials),
         signing.signer_headers,
-        routing.source,
+        deciding.source,
         credentials,
+        _without_passwords(deciding.gateways, credentials),
     )
 
 
@@ -124,6 +144,8 @@ def _from_arguments(
     discovery_url: Urls | None,
     discovery_headers: HeadersLike | None,
     orch_url: Urls | None,
+    *,
+    gateway_url: Urls | None,
 ) -> Config:
     for name, headers, url in (
         ("discovery", discovery_headers, discovery_url),
@@ -142,6 +164,7 @@ def _from_arguments(
         signers=as_services(signer_url, "signer_url"),
         signer_headers=_copied(signer_headers),
         source="arguments",
+        gateways=as_urls(gateway_url, "gateway_url"),
     )
 
 
@@ -170,18 +193,15 @@ def _from_token(token: Token, source: str) -> Config:
 
 
 def _from_environment(environ: Mapping[str, str] | None) -> list[Config]:
-    if _variable(environ, "LIVEPEER_GATEWAY_URL"):
-        raise ConfigurationError(
-            "LIVEPEER_GATEWAY_URL names a gateway node, which this version of livepeer-client can't call.",
-            hint="Unset it, or name orchestrators: LIVEPEER_ORCH_URL, or Gateway(orch_url=…).",
-        )
+    gateways = as_urls(_variable(environ, "LIVEPEER_GATEWAY_URL"), "LIVEPEER_GATEWAY_URL")
     return [
-        *_token_of_environment(environ),
+        *(dataclasses.replace(token, gateways=gateways) for token in _token_of_environment(environ)),
         Config(
             orchestrators=as_urls(_variable(environ, "LIVEPEER_ORCH_URL"), "LIVEPEER_ORCH_URL"),
             discovery=as_services(_variable(environ, "LIVEPEER_DISCOVERY_URL"), "LIVEPEER_DISCOVERY_URL"),
             signers=_signer_url_of_environment(environ),
             source="environment",
+            gateways=gateways,
         ),
     ]
 

@@ -110,10 +110,10 @@ class Attempt:
 
     Attributes:
         orchestrator: The URL of the orchestrator.
-        route: How it was called: ``"live_runner"``, ``"byoc"`` or ``"lv2v"``.
+        route: How it was called: ``"live_runner"``, ``"byoc"``, ``"lv2v"`` or ``"gateway_node"``.
         reason: The kind of the error, and its message.
         begun: Whether a worker may have begun the work.
-        paid: Whether a payment had been sent.
+        paid: Whether a payment had been sent; through a gateway node, whether it may have sent one.
     """
 
     orchestrator: str

@@ -64,6 +64,11 @@ they make on a persistent one; "live" is `live` there. "byoc" is `run` and `stre
 may fail in any way, and the next orchestrator is asked. Paid calls are treated as free ones are, but for the
 worker's own 404; and they go over connections of their own, so never over one that was kept.
 
+Through a gateway node one of two things leads to the next: no connection to the node, to the next node;
+its own 400 "No orchestrators found for capability", to the next orchestrator. It pays for whatever else
+happens, and may have made the call, so that ends it: a 200 without a word, too, by which a node passes on
+most failures.
+
 What is read only (discovery, prices, schemas) may be asked for again when a kept connection breaks.
 """
 
@@ -170,7 +175,7 @@ class Trail:
                 route.name,
                 f"{type(error).__name__}: {error.message}",
                 begun=begun,
-                paid=self.paid and not unsent(error),
+                paid=(self.paid or (route.name == "gateway_node" and begun)) and not unsent(error),
             )
         )
 

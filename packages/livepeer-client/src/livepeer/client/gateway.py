@@ -64,11 +64,19 @@ class Gateway:
         max_price: The most that a call may cost, per unit, where it names no other: a `Price`, or a text such
             as ``"900 gwei/second"``, ``"2e12 wei/call"`` or ``"20 wei/pixel"``. Whoever costs more isn't
             called, nor is who has a price in another unit. This version can't pay for the others either.
-        gateway_url, budget, eth_usd: Payments, which this version doesn't have: giving one raises.
+        gateway_url: A go-livepeer gateway node's URL, or several, of which the next one is called when one
+            can't be reached. It pays from its own wallet, as its operator limits it, and leads `run`,
+            `stream` and `call` to BYOC capabilities. It is asked to use exactly one orchestrator for a call,
+            as it would make one that fails again on each: those of `orch_url` in their order, each spelt as
+            the node has it, or those that a discovery, a signer or a token leads to. A further one is used
+            only where the node found nobody at the one before. For `max_price` it takes a signer beside it,
+            which lets orchestrators tell their prices. A stream without a limit of time has an hour, and any
+            call at least a minute, as the node pays in advance for as long as it may take.
+        budget, eth_usd: Payments, which this version doesn't have: giving one raises.
 
     The first of arguments, token and environment that names a place to call decides where calls go:
-    ``LIVEPEER_TOKEN``, ``LIVEPEER_ORCH_URL``, ``LIVEPEER_DISCOVERY_URL``, ``LIVEPEER_SIGNER_URL``. Inside it
-    orchestrators come before discovery, and that before signers.
+    ``LIVEPEER_TOKEN``, ``LIVEPEER_GATEWAY_URL``, ``LIVEPEER_ORCH_URL``, ``LIVEPEER_DISCOVERY_URL``,
+    ``LIVEPEER_SIGNER_URL``. Inside it orchestrators come before discovery, and that before signers.
 
     The loggers ``livepeer.client`` and ``livepeer.trickle`` say nothing up to INFO when all is in order; at
     DEBUG, one line for each request. ``LIVEPEER_LOG=debug`` (or ``info``, ``warning``, ``error``) in the
@@ -87,7 +95,7 @@ class Gateway:
         discovery_url: Urls | None = None,
         discovery_headers: HeadersLike | None = None,
         orch_url: Urls | None = None,
-        gateway_url: str | None = None,
+        gateway_url: Urls | None = None,
         max_price: Price | str | None = None,
         budget: int | str | None = None,
         eth_usd: float | None = None,
@@ -97,7 +105,6 @@ class Gateway:
         max_response_bytes: int | None = _MOST,
     ) -> None:
         _refuse_later(
-            gateway_url=gateway_url,
             budget=budget,
             eth_usd=eth_usd,
         )
@@ -111,6 +118,7 @@ class Gateway:
             discovery_url=discovery_url,
             discovery_headers=discovery_headers,
             orch_url=orch_url,
+            gateway_url=hidden_urls(gateway_url),
         )
         self._timeout = as_timeout(timeout) if timeout is not None else None
         self._max_price = as_price(max_price)
@@ -528,7 +536,8 @@ class Gateway:
 
         if not hasattr(self, "_config"):
             return "<Gateway without a configuration>"  # in the traceback of its constructor
-        return f"<Gateway {', '.join(map(redact, self._config.places))} ({self._config.source})>"
+        places = *self._config.gateways, *self._config.places
+        return f"<Gateway {', '.join(map(redact, places))} ({self._config.source})>"
 
     def __getstate__(self) -> dict[str, Any]:
         return {

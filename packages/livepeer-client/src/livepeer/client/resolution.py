@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ._http import Pool, unsent
 from ._names import Names
+from ._through_node import NodeSearch
 from .catalogue import Price, Runner
 from .config import Config
 from .discovery import Discovery
@@ -26,6 +27,7 @@ from .offers import Offer, Offers
 from .records import Records, place_of
 from .routes import Route
 from .routes.byoc import ByocRoute
+from .routes.gateway_node import GatewayNodeRoute
 from .routes.live_runner import LiveRunnerRoute
 from .routes.lv2v import PIPELINE, LV2VRoute
 from .selection import (
@@ -82,7 +84,7 @@ class Resolver:
             LivepeerError: What the last route ended in, or what stands against every candidate.
         """
         check_names(capability, model)
-        search = _Search(self, capability, model, verb, max_price)
+        search = self._search(capability, model, verb, max_price)
         async with contextlib.aclosing(search.routes()) as routes:
             async for route in routes:
                 trail.trying(route)
@@ -101,6 +103,16 @@ class Resolver:
                 if sum(not isinstance(one, CapabilityNotFound) for one in search.failures) == MOST:
                     break
         raise search.error()
+
+    def _search(
+        self, capability: str, model: str | None, verb: Verb, max_price: Price | None
+    ) -> _Search | NodeSearch:
+        if self._config.gateways:
+            return NodeSearch(
+                self._config, self._pool, self.discovery, self.offers,
+                capability=capability, max_price=max_price,
+            )  # fmt: skip
+        return _Search(self, capability, model, verb, max_price)
 
     @property
     def ordered(self) -> bool:
@@ -125,7 +137,8 @@ class Resolver:
     def _remember(self, route: Route, error: LivepeerError) -> None:
         """Leave alone for a while who failed: the orchestrator, or only what is behind it."""
         if unsent(error):
-            self.records.failed(route.orchestrator, error.message)
+            nearest = route.gateway if isinstance(route, GatewayNodeRoute) else route.orchestrator
+            self.records.failed(nearest, error.message)
         elif isinstance(error, ConnectionFailed | LivepeerTimeout | CapacityError | OrchestratorError):
             self.records.failed(route.place, error.message)
 

@@ -78,7 +78,7 @@ class AsyncStreamResponse:
     @property
     def content_type(self) -> str:
         """The media type of the body; empty before the stream is open."""
-        return self._answer.response.content_type if self._answer else ""
+        return self._answer.content_type if self._answer else ""
 
     async def aclose(self) -> None:
         """Close the connection; the worker notices at once. Closing twice does nothing."""

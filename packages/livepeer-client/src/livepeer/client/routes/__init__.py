@@ -62,8 +62,11 @@ class Answer:
         release: Begins to give back what the call reserved; called once, after the body.
         decoder: Makes what the body's events are read by, where that isn't its media type's ordinary way.
         seen: Is told of its end.
+        restore: Finds out what a whole body is, from it and the media type that is told, where that is no
+            good.
 
     Attributes:
+        content_type: The media type of the body; where it has to be restored, from the body's end on.
         most: How many bytes of content are taken; None is any number.
         failure: Why its body could not be read to the end, if that is so.
     """
@@ -78,8 +81,10 @@ class Answer:
         release: Callable[[], asyncio.Task[None]] | None = None,
         decoder: Callable[[], Decoder] | None = None,
         seen: Observation | None = None,
+        restore: Callable[[bytes, str], str] | None = None,
     ) -> None:
         self.most: int | None = None
+        self.content_type: str = response.content_type
         self.failure: BaseException | None = None
         self.response = response
         self.orchestrator = orchestrator
@@ -88,6 +93,7 @@ class Answer:
         self._release = release
         self._decoder = decoder
         self._seen = seen
+        self._restore = restore
         self._process = os.getpid()
 
     @property
@@ -100,6 +106,12 @@ class Answer:
         if self._decoder is not None:
             return self._decoder()
         return decoder_for(self.response.content_type, self.response.charset)
+
+    def restore_type(self, body: bytes) -> str:
+        """The media type of the body, of which this is all."""
+        if self._restore is not None:
+            self.content_type = self._restore(body, self.content_type)
+        return self.content_type
 
     def check_size(self, size: int) -> None:
         """Refuse more content than is taken; what was compressed counts with all that comes of it.

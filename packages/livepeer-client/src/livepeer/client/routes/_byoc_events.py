@@ -38,15 +38,25 @@ class BYOCDecoder:
         capability: Its name, for errors.
         timeout_seconds: What the job's header said.
         metadata: What is known beside the events already.
+        through_node: Whether a gateway node is in between, which may go on with the same job's stream from
+            another orchestrator, without a blank line, right behind the line with ``[DONE]``.
     """
 
-    def __init__(self, capability: str, timeout_seconds: int, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        capability: str,
+        timeout_seconds: int,
+        metadata: dict[str, Any] | None = None,
+        *,
+        through_node: bool = False,
+    ) -> None:
         self.done = False
         self.incomplete = False
         self.failure: LivepeerError | None = None
         self.metadata: dict[str, Any] = metadata if metadata is not None else {}
         self._capability = capability
         self._timeout_seconds = timeout_seconds
+        self._through_node = through_node
         self._events = SSEDecoder()
         self._rest = bytearray()  # has no line end
         self._held: list[bytes] = []
@@ -110,6 +120,9 @@ class BYOCDecoder:
                     hint="What came before is the worker's; nothing follows.",
                 )
             )
+        elif self._through_node and line == b"data: [DONE]" and not self._last:
+            out += [line, b""]
+            self.done = True
         else:
             out.append(line)
             self._note(line)

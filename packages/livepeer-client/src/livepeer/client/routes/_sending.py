@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -21,6 +23,7 @@ __all__ = ["Judge", "send"]
 Judge = Callable[[int, Mapping[str, str], bytes], LivepeerError]
 
 _logger = logging.getLogger("livepeer.client")
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _MAX_ERROR = 1024 * 1024  # bytes read of an error's body
 _ERROR_PATIENCE = 5.0  # seconds for it, once its status is there
 
@@ -35,6 +38,7 @@ async def send(
     orchestrator: str,
     judge: Judge,
     control: bool = True,
+    options: Mapping[str, Any] = _NONE,
 ) -> tuple[aiohttp.ClientResponse, Observation | None]:
     """Send a call's request, and return the response when its head is there.
 
@@ -47,15 +51,18 @@ async def send(
         orchestrator: The orchestrator's URL, for errors.
         judge: Makes the error of an answer with a status outside of 200 to 299.
         control: Whether the request is none of the caller's own, and over for who observes with its head.
+        options: Further options of `Transport.request`.
 
     Returns:
         The response; and who observes it, if somebody does, and has to be told of its end.
     """
     seen = pool.observer.begin(route, call.method, url, orchestrator=orchestrator, request_id=call.request_id)
     if seen is None:
-        return await _exchange(pool, url, call, headers, orchestrator, judge=judge), None
+        return await _exchange(pool, url, call, headers, orchestrator, judge=judge, options=options), None
     try:
-        response = await _exchange(pool, url, call, headers, orchestrator, judge=judge, seen=seen)
+        response = await _exchange(
+            pool, url, call, headers, orchestrator, judge=judge, options=options, seen=seen
+        )
     except BaseException as error:
         seen.end(error)
         raise
@@ -72,6 +79,7 @@ async def _exchange(
     orchestrator: str,
     *,
     judge: Judge,
+    options: Mapping[str, Any],
     seen: Observation | None = None,
 ) -> aiohttp.ClientResponse:
     details = {"orchestrator": orchestrator, "request_id": call.request_id}
@@ -85,7 +93,7 @@ async def _exchange(
         for _ in range(2):
             body = payload(call.body.content) if call.method != "GET" else None
             sending = transport.request(
-                call.method, target, fresh=call.paid, data=body, headers=sent, timeout=limits
+                call.method, target, fresh=call.paid, data=body, headers=sent, timeout=limits, **options
             )
             try:
                 if call.timeout.first_byte is None:
