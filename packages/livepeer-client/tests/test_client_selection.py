@@ -253,10 +253,10 @@ def test_no_text_breaks_the_reader_of_prices(text: str) -> None:
 def test_what_stands_against_a_price(orch: Any, verbs: Any) -> None:
     orch.apps["echo"].price = {"price": 5, "currency": "wei", "unit": "fixed"}
     for limit, kind, says in (
-        ("5 wei/call", PaymentUnsupported, "can't pay yet"),
+        ("5 wei/call", PaymentUnsupported, "can't pay it"),
         ("4 wei/call", PriceExceeded, "over max_price, which is 4 wei/call"),
         ("1 eth/second", PriceExceeded, "can't be compared"),
-        (None, PaymentUnsupported, "can't pay yet"),
+        (None, PaymentUnsupported, "can't pay it"),
     ):
         with pytest.raises(kind, match=says):
             verbs.run("echo", max_price=limit)

@@ -24,6 +24,7 @@ from .timeouts import Timeout, total_of_call
 
 if TYPE_CHECKING:
     from .explanation import Explanation
+    from .payments.wallet import Wallet
 
 __all__ = ["Calls", "request_id"]
 
@@ -40,10 +41,16 @@ class Calls:
         most: How many bytes of an answer are taken; None is any number.
     """
 
-    def __init__(self, config: Config, pool: Pool, max_response_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        pool: Pool,
+        max_response_bytes: int | None = None,
+        wallet: Wallet | None = None,
+    ) -> None:
         self._pool = pool
         self.most: int | None = max_response_bytes
-        self._resolver = Resolver(config, pool)
+        self._resolver = Resolver(config, pool, wallet)
 
     def request(
         self,
@@ -94,7 +101,7 @@ class Calls:
 
     async def open_stream(self, call: Call, model: str | None, trail: Trail) -> Answer:
         """Make a request and return when the head of its answer is there."""
-        trail.paid = call.paid
+        trail.paid, trail.bill = call.paid, call.bill
         answer = await self._resolver.go(
             call.capability, model, "call", lambda route: route.open(call), trail, max_price=call.max_price
         )
@@ -104,10 +111,12 @@ class Calls:
     async def open_live(self, call: LiveCall) -> Started:
         """Start a live session."""
         trail = Trail(call.request_id)
+        trail.bill = call.bill
         with trail:
             return await self._resolver.go(
-                call.capability, call.model, "live", lambda route: route.open_live(call), trail
-            )
+                call.capability, call.model, "live", lambda route: route.open_live(call), trail,
+                max_price=call.max_price,
+            )  # fmt: skip
 
     async def capabilities(self) -> list[Capability]:
         """Everything that the configured places have."""
@@ -159,7 +168,7 @@ class Calls:
             orchestrator=answer.orchestrator,
             app=answer.app,
             price=answer.price,
-            cost=0,
+            cost=call.bill.cost,
             elapsed=time.monotonic() - began,
             request_id=call.request_id,
         )

@@ -28,8 +28,9 @@ async def explain(
         listing, _ = await resolver.discovery.listing(fresh=True, apps=names_of(capability, model))
     records = resolver.records
     runners, against = ranked(
-        listing, capability, model, verb, ordered=resolver.ordered, max_price=max_price, records=records
-    )
+        listing, capability, model, verb,
+        ordered=resolver.ordered, max_price=max_price, records=records, pays=resolver.wallet is not None,
+    )  # fmt: skip
     offers = await resolver.offers.of(capability, listing.orchestrators, all_of_them=True)
 
     def told(candidate: Candidate, orchestrator: str, place: str, facts: list[str]) -> Candidate:

@@ -22,6 +22,7 @@ from .errors import (
     PaymentUnsupported,
     ResponseError,
 )
+from .failover import TO_PAY
 from .inputs import Body
 from .resolution import Resolver
 from .routes import Call
@@ -65,12 +66,10 @@ async def schema(
     free = [runner for runner in runners if runner.price is None]
     if failure is not None and not free:
         raise failure
-    if runners and not free:
+    if runners and not free and not (pay and resolver.wallet is not None):
         raise PaymentUnsupported(
             f"{capability!r} names no public schema, and asking its worker for it costs {runners[0].price}.",
-            hint="This version can't pay."
-            if pay
-            else "schema(…, pay=True) would pay for it, in a version that can.",
+            hint=TO_PAY if pay else "schema(…, pay=True) pays for it, where a signer is configured.",
         )
     return await _ask(calls, Call(capability, _EMPTY, timeout, request_id, "/schema", "GET"), model)
 

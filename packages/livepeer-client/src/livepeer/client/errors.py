@@ -17,7 +17,7 @@
     ├── ResponseError               .body
     ├── PaymentError
     │   ├── PriceExceeded
-    │   ├── InsufficientBalance
+    │   ├── InsufficientBalance     .address
     │   ├── BudgetExceeded
     │   ├── SignerError
     │   └── PaymentUnsupported
@@ -260,7 +260,15 @@ class PriceExceeded(PaymentError):
 
 
 class InsufficientBalance(PaymentError):
-    """The wallet behind the signer has no funds left."""
+    """The wallet behind the signer has not enough funds.
+
+    Args:
+        address: The wallet's address, to be funded; None where it isn't known.
+    """
+
+    def __init__(self, message: str, *, address: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.address: str | None = address
 
 
 class BudgetExceeded(PaymentError):

@@ -85,12 +85,14 @@ from .errors import (
     ConfigurationError,
     LivepeerError,
     OrchestratorError,
+    PriceExceeded,
 )
 
 if TYPE_CHECKING:
+    from .payments.ledger import Bill
     from .routes import Route
 
-__all__ = ["GONE", "MOST", "NO_CAPABILITY", "Trail", "not_begun", "unknown"]
+__all__ = ["GONE", "MOST", "NO_CAPABILITY", "TO_PAY", "Trail", "not_begun", "unknown"]
 
 MOST = 3
 """Candidates that may fail before a call does."""
@@ -100,6 +102,12 @@ NO_CAPABILITY = "No capacity available for capability"
 
 GONE = frozenset({"runner not found", "runner session not found"})
 """What it says of a live runner that it doesn't have."""
+
+TO_PAY = (
+    "Gateway(signer_url=…), LIVEPEER_SIGNER_URL or a token names a signer that pays for live runners; or use "
+    "a free one, or an orchestrator that runs offchain."
+)
+"""What to do where payment is asked for."""
 
 # Go says so of a connection that was never made. With anything else before it, it may be a worker's own text.
 _NEVER_MADE = re.compile(
@@ -129,7 +137,7 @@ def not_begun(error: LivepeerError) -> bool:
 
     if isinstance(error, OrchestratorError):
         return unknown(error) or (error.status in (500, 502) and bool(_NEVER_MADE.match(error.body)))
-    return isinstance(error, CapabilityNotFound | CapacityError) or unsent(error)
+    return isinstance(error, CapabilityNotFound | CapacityError | PriceExceeded) or unsent(error)
 
 
 class Trail:
@@ -144,6 +152,8 @@ class Trail:
         """What has failed, in order."""
         self.paid: bool = False
         """Whether a payment goes with every request."""
+        self.bill: Bill | None = None
+        """What the call has paid."""
         self._request_id = request_id
         self._trying: Route | None = None
 
@@ -157,6 +167,8 @@ class Trail:
     def trying(self, route: Route) -> None:
         """A route is being gone now."""
         self._trying = route
+        if self.bill is not None:
+            self.bill.sent = self.bill.unpaid = False
 
     def failed(self, error: LivepeerError, *, begun: bool) -> None:
         """The route that was gone ended in an error, and its worker may have begun, or not.
@@ -169,13 +181,14 @@ class Trail:
         if route is None:
             return
         error.orchestrator = error.orchestrator or route.orchestrator
+        paid = self.paid or (self.bill is not None and self.bill.sent)
         self.attempts.append(
             Attempt(
                 route.orchestrator,
                 route.name,
                 f"{type(error).__name__}: {error.message}",
                 begun=begun,
-                paid=(self.paid or (route.name == "gateway_node" and begun)) and not unsent(error),
+                paid=(paid or (route.name == "gateway_node" and begun)) and not unsent(error),
             )
         )
 
@@ -185,7 +198,8 @@ class Trail:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """An error that leaves the block is the call's last word, and tells all of it."""
         if isinstance(error, LivepeerError):
-            harmless = isinstance(error, ConfigurationError) or not_begun(error)
+            unpaid = self.bill is not None and self.bill.unpaid
+            harmless = unpaid or isinstance(error, ConfigurationError) or not_begun(error)
             self.failed(error, begun=not harmless)
             error.request_id = error.request_id or self._request_id
             error.attempts = tuple(self.attempts)

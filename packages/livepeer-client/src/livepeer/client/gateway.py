@@ -18,7 +18,8 @@ from .errors import ConfigurationError
 from .explanation import Explanation
 from .failover import Trail
 from .inputs import Body, encode_input, is_large
-from .prices import as_price
+from .payments.ledger import Bill, Ledger
+from .prices import EthUsd, as_budget, as_price, check_rate
 from .results import Response, convert
 from .stream import AsyncStreamResponse, StreamResponse
 from .timeouts import Timeout, TimeoutValue, as_timeout
@@ -41,9 +42,9 @@ class Gateway:
 
     Args:
         token: What a dashboard hands out.
-        signer_url: A signer's URL, or several, of which the next one is asked when one fails. It lists
-            orchestrators, where no other place to call is named beside it; to sign payments comes in a later
-            version.
+        signer_url: A signer's URL, or several, of which the next one is asked when one fails. It signs the
+            payments for live runners that have a price, and lists orchestrators where no other place to call
+            is named beside it.
         signer_headers: Headers for the signer alone; see `discovery_headers`.
         discovery_url: A URL that answers with a list of orchestrators; or several, as with signers.
         discovery_headers: Headers for that URL alone: a dict, or a function, ordinary or async, that returns
@@ -63,7 +64,8 @@ class Gateway:
             with the gateway.
         max_price: The most that a call may cost, per unit, where it names no other: a `Price`, or a text such
             as ``"900 gwei/second"``, ``"2e12 wei/call"`` or ``"20 wei/pixel"``. Whoever costs more isn't
-            called, nor is who has a price in another unit. This version can't pay for the others either.
+            called, nor is who has a price in another unit. Whoever raises the price after it was listed is
+            not paid. With `eth_usd` it may be in USD: ``"0.40 usd/hour"``.
         gateway_url: A go-livepeer gateway node's URL, or several, of which the next one is called when one
             can't be reached. It pays from its own wallet, as its operator limits it, and leads `run`,
             `stream` and `call` to BYOC capabilities. It is asked to use exactly one orchestrator for a call,
@@ -72,7 +74,11 @@ class Gateway:
             only where the node found nobody at the one before. For `max_price` it takes a signer beside it,
             which lets orchestrators tell their prices. A stream without a limit of time has an hour, and any
             call at least a minute, as the node pays in advance for as long as it may take.
-        budget, eth_usd: Payments, which this version doesn't have: giving one raises.
+        budget: The most that this gateway may spend, in wei or as a text (``"0.01 eth"``, ``"2.50 usd"``). It
+            is looked at before a payment is signed, for calls at the same time, too: what a payment may come
+            to is set aside first. A gateway that was pickled, and a process that was forked, begin anew.
+        eth_usd: What one ETH costs in USD, or a function that returns it: for a `max_price` in USD, at each
+            call; and for a `budget`, at the beginning.
 
     The first of arguments, token and environment that names a place to call decides where calls go:
     ``LIVEPEER_TOKEN``, ``LIVEPEER_GATEWAY_URL``, ``LIVEPEER_ORCH_URL``, ``LIVEPEER_DISCOVERY_URL``,
@@ -98,16 +104,12 @@ class Gateway:
         gateway_url: Urls | None = None,
         max_price: Price | str | None = None,
         budget: int | str | None = None,
-        eth_usd: float | None = None,
+        eth_usd: EthUsd = None,
         tls: str = "pin",
         timeout: TimeoutValue = None,
         on_request: Callable[[RequestRecord], object] | None = None,
         max_response_bytes: int | None = _MOST,
     ) -> None:
-        _refuse_later(
-            budget=budget,
-            eth_usd=eth_usd,
-        )
         # From here on, a traceback that shows local variables doesn't show what they hold.
         token, signer_headers, discovery_headers = map(hidden, (token, signer_headers, discovery_headers))
         signer_url, discovery_url, orch_url = map(hidden_urls, (signer_url, discovery_url, orch_url))
@@ -121,7 +123,16 @@ class Gateway:
             gateway_url=hidden_urls(gateway_url),
         )
         self._timeout = as_timeout(timeout) if timeout is not None else None
-        self._max_price = as_price(max_price)
+        self._eth_usd = check_rate(eth_usd)
+        self._max_price = max_price
+        self._limit(None)  # so that what can't be read is said now
+        self._budget = as_budget(budget, eth_usd=eth_usd)
+        if self._budget is not None and self._config.gateways:
+            raise ConfigurationError(
+                "budget= and gateway_url= don't go together: a gateway node pays from its own wallet, and "
+                "nothing here can hold it to a budget.",
+                hint="Leave budget= out; the node's own settings limit what it pays.",
+            )
         self._tls_mode = tls
         self._on_request = _synchronous(on_request)
         self._most = _whole(max_response_bytes)
@@ -137,7 +148,13 @@ class Gateway:
 
         configure()
         self._pool = Pool(TLSPolicy(self._tls_mode), Observer(self._on_request), self._config.credentials)  # type: ignore[arg-type]
-        self._calls = Calls(self._config, self._pool, self._most)
+        self._ledger = Ledger(self._budget)
+        wallet = None
+        if self._config.signers:
+            from .payments.wallet import Wallet
+
+            wallet = Wallet(self._config, self._pool, self._ledger)
+        self._calls = Calls(self._config, self._pool, self._most, wallet)
 
     @overload
     def run(
@@ -395,7 +412,9 @@ class Gateway:
             raise ConfigurationError(f"params= is a {type(params).__name__}; it is a dict.")
         stall = _seconds("stall_timeout", stall_timeout)
         startup = _seconds("startup_timeout", startup_timeout)
-        call = LiveCall(capability, request_id or make_id(), model, params, stream_id, path)
+        call = LiveCall(
+            capability, request_id or make_id(), model, params, stream_id, path, max_price=self._limit(None)
+        )
         return _live.LiveSession(
             self._calls,
             self._pool,
@@ -503,6 +522,16 @@ class Gateway:
         limits = self._limits(timeout, _SCHEMA_TIMEOUT)
         return await self._calls.schema(capability, model, pay=pay, timeout=limits)
 
+    @property
+    def spent(self) -> int:
+        """What this gateway has paid, in wei.
+
+        It is the expected value of the tickets that orchestrators took: their face value times their
+        probability to win, as orchestrators credit it. A payment of which it can't be known whether it was
+        taken counts. What a gateway node pays from its own wallet doesn't.
+        """
+        return self._ledger.spent
+
     def close(self) -> None:
         """Close every connection, on every event loop; a later call opens others.
 
@@ -544,6 +573,8 @@ class Gateway:
             "config": self._config,
             "timeout": self._timeout,
             "max_price": self._max_price,
+            "eth_usd": self._eth_usd,
+            "budget": self._budget,
             "tls": self._tls_mode,
             "on_request": self._on_request,
             "most": self._most,
@@ -553,6 +584,8 @@ class Gateway:
         self._config = state["config"]
         self._timeout = state["timeout"]
         self._max_price = state["max_price"]
+        self._eth_usd = state["eth_usd"]
+        self._budget = state["budget"]
         self._tls_mode = state["tls"]
         self._on_request = state["on_request"]
         self._most = state["most"]
@@ -574,8 +607,10 @@ class Gateway:
 
         call_id = request_id()
 
+        bill = Bill()
+
         async def open_stream(trail: Trail) -> Answer:
-            call = Call(capability, await encode(), timeout, call_id, path, max_price=max_price)
+            call = Call(capability, await encode(), timeout, call_id, path, max_price=max_price, bill=bill)
             return await self._calls.open_stream(call, model, trail)
 
         return AsyncStreamResponse(
@@ -584,11 +619,12 @@ class Gateway:
             timeout=timeout,
             request_id=call_id,
             allow_incomplete=allow_incomplete,
+            bill=bill,
         )
 
     def _limit(self, given: Price | str | None) -> Price | None:
         """The most that a call may cost: its own word, else the gateway's."""
-        return as_price(given) if given is not None else self._max_price
+        return as_price(given if given is not None else self._max_price, eth_usd=self._eth_usd)
 
     def _limits(self, given: TimeoutValue, default: float | None) -> Timeout:
         """The limits of a call: its own, else the gateway's, else the verb's."""
@@ -636,16 +672,6 @@ def _seconds(name: str, value: float | None) -> float | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
         raise ConfigurationError(f"{name}={value!r} can't be; it is seconds, over 0, or None for ever.")
     return value
-
-
-def _refuse_later(**arguments: object) -> None:
-    """Refuse what this version can't do, instead of ignoring it."""
-    for name, value in arguments.items():
-        if value is not None:
-            raise ConfigurationError(
-                f"{name}= belongs to payments, which this version of livepeer-client does not have yet.",
-                hint="Leave it out to call free capabilities.",
-            )
 
 
 def _later(verb: str) -> ConfigurationError:

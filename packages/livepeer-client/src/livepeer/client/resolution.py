@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ._http import Pool, unsent
 from ._names import Names
@@ -42,6 +42,9 @@ from .selection import (
     suits,
 )
 
+if TYPE_CHECKING:
+    from .payments.wallet import Wallet
+
 __all__ = ["Resolver"]
 
 T = TypeVar("T")
@@ -55,9 +58,11 @@ class Resolver:
         discovery: What the gateway's orchestrators list.
         offers: What they say of BYOC capabilities.
         names: Which BYOC capabilities they list.
+        wallet: What pays; None where no signer is configured.
     """
 
-    def __init__(self, config: Config, pool: Pool) -> None:
+    def __init__(self, config: Config, pool: Pool, wallet: Wallet | None = None) -> None:
+        self.wallet: Wallet | None = wallet
         self.records: Records = Records()
         self.discovery: Discovery = Discovery(config, pool, self.records)
         self.offers: Offers = Offers(pool)
@@ -130,9 +135,9 @@ class Resolver:
         """The live runners of a listing that can take a call, best first, and what is against the others."""
         runners, rejections = ranked(
             listing, capability, model, verb,
-            ordered=self.ordered, max_price=max_price, records=self.records,
+            ordered=self.ordered, max_price=max_price, records=self.records, pays=self.wallet is not None,
         )  # fmt: skip
-        return [LiveRunnerRoute(runner, self._pool) for runner in runners], rejections
+        return [LiveRunnerRoute(runner, self._pool, self.wallet) for runner in runners], rejections
 
     def _remember(self, route: Route, error: LivepeerError) -> None:
         """Leave alone for a while who failed: the orchestrator, or only what is behind it."""
@@ -230,7 +235,9 @@ class _Search:
 
     def _good(self, runner: Runner) -> bool:
         """Whether this may be where the call goes, so that others needn't be waited for."""
-        return runner.url not in self._gone and suits(runner, *self._wanted)
+        return runner.url not in self._gone and suits(
+            runner, *self._wanted, pays=self._resolver.wallet is not None
+        )
 
     def _stuck(self) -> bool:
         """Whether somebody has the capability, and can't take the call."""

@@ -18,6 +18,7 @@ from .errors import (
     PriceExceeded,
     Rejection,
 )
+from .failover import TO_PAY
 from .listing import Listing
 from .offers import ASKS_FOR_PAYMENT, Offer
 from .prices import over
@@ -57,6 +58,7 @@ def ranked(
     max_price: Price | None = None,
     records: Records | None = None,
     rng: random.Random | None = None,
+    pays: bool = False,
 ) -> tuple[list[Runner], tuple[Rejection, ...]]:
     """The runners for a call, the best one first, and why each other match can't be used.
 
@@ -73,6 +75,7 @@ def ranked(
         max_price: The most that the caller pays.
         records: How the orchestrators did up to now.
         rng: The chance.
+        pays: Whether the gateway can pay.
     """
     names = names_of(capability, model)
     rejections: list[Rejection] = []
@@ -80,7 +83,7 @@ def ranked(
     for runner in listing.runners:
         if runner.app not in names:
             continue
-        reason = _unusable(runner, verb, max_price)
+        reason = _unusable(runner, verb, max_price, pays)
         if reason is None:
             usable.append(runner)
         else:
@@ -173,12 +176,12 @@ def _better(one: _Qualities, other: _Qualities) -> bool:
     return one[2] >= other[2]
 
 
-def suits(runner: Runner, capability: str, model: str | None, verb: Verb) -> bool:
+def suits(runner: Runner, capability: str, model: str | None, verb: Verb, *, pays: bool = False) -> bool:
     """Whether a call can go to this runner now."""
     return (
         runner.app in names_of(capability, model)
         and runner.available > 0
-        and _unusable(runner, verb, None) is None
+        and _unusable(runner, verb, None, pays) is None
     )
 
 
@@ -214,12 +217,11 @@ def not_found(
                 f"Whoever may have {asked} costs more than max_price: "
                 + "; ".join(f"{one.where}: {one.reason}" for one in rejections[:3])
                 + ".",
-                hint="This version can't pay at all; use a free one.",
+                hint="A higher max_price= allows it.",
             )
         if all(one.reason == ASKS_FOR_PAYMENT or "max_price" in one.reason for one in rejections):
             return PaymentUnsupported(
-                f"Whoever may have {asked} asks for payment, and this version can't pay yet.",
-                hint="Use a free runner, or an orchestrator that runs offchain.",
+                f"Whoever may have {asked} asks for payment, and this gateway can't pay it.", hint=TO_PAY
             )
         return NoOrchestratorError(
             f"Nobody who may have {asked} can be used.", rejections=rejections + listing.rejections
@@ -263,12 +265,17 @@ def names_of(capability: str, model: str | None) -> tuple[str, ...]:
     return (f"{capability}/{model}", capability) if model else (capability,)
 
 
-def _unusable(runner: Runner, verb: Verb, max_price: Price | None) -> tuple[str, str | None] | None:
+def _unusable(
+    runner: Runner, verb: Verb, max_price: Price | None, pays: bool
+) -> tuple[str, str | None] | None:
     if verb == "live" and runner.mode != "persistent":
         return f"it is {runner.mode} and has no sessions", "Call it with run or stream."
-    if runner.price is not None:
-        return over(runner.price, max_price) or ASKS_FOR_PAYMENT, f"Its price is {runner.price}."
-    return None
+    if runner.price is None:
+        return None
+    against = over(runner.price, max_price)
+    if against is None and not pays:
+        against = ASKS_FOR_PAYMENT
+    return (against, f"Its price is {runner.price}.") if against is not None else None
 
 
 def priced(offer: Offer, max_price: Price | None) -> Rejection | None:

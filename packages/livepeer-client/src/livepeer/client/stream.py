@@ -19,6 +19,7 @@ from .errors import (
 )
 from .events import Decoder, StreamEvent
 from .failover import Trail
+from .payments.ledger import Bill
 from .timeouts import Timeout, total_of_call
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class AsyncStreamResponse:
         timeout: Timeout,
         request_id: str,
         allow_incomplete: bool = False,
+        bill: Bill | None = None,
     ) -> None:
         self.complete: bool = False
         self.metadata: dict[str, Any] = {}
@@ -66,6 +68,7 @@ class AsyncStreamResponse:
         self._deadline: float | None = None
         self._answer: Answer | None = None
         self._decoder: Decoder | None = None
+        self._bill = bill or Bill()
         self._pending: deque[StreamEvent] = deque()
         self._failure: LivepeerError | None = None
         self._over = False
@@ -74,6 +77,11 @@ class AsyncStreamResponse:
     def orchestrator(self) -> str:
         """The URL of the orchestrator that answers; empty before the stream is open."""
         return self._answer.orchestrator if self._answer else ""
+
+    @property
+    def cost(self) -> int:
+        """What was paid for it up to now, in wei; see `Response.cost`."""
+        return self._bill.cost
 
     @property
     def content_type(self) -> str:
@@ -270,6 +278,11 @@ class StreamResponse:
     def orchestrator(self) -> str:
         """The URL of the orchestrator that answers."""
         return self._inner.orchestrator
+
+    @property
+    def cost(self) -> int:
+        """What was paid for it up to now, in wei."""
+        return self._inner.cost
 
     @property
     def content_type(self) -> str:

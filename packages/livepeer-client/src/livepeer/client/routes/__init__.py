@@ -12,6 +12,7 @@ from ..catalogue import Price
 from ..errors import ResponseError
 from ..events import Decoder, decoder_for
 from ..inputs import Body
+from ..payments.ledger import Bill
 from ..timeouts import Timeout
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Call:
     method: str = "POST"
     paid: bool = False  # whether a payment goes with it
     max_price: Price | None = None  # the most that it may cost
+    bill: Bill = field(default_factory=Bill)  # what was paid for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class LiveCall:
     params: dict[str, Any] | None = None
     stream_id: str | None = None
     path: str | None = None
+    max_price: Price | None = None
+    bill: Bill = field(default_factory=Bill)
 
 
 class Answer:

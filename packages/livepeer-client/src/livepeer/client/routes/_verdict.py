@@ -15,13 +15,15 @@ from ..errors import (
     CapacityError,
     LivepeerError,
     OrchestratorError,
+    PaymentError,
     PaymentUnsupported,
 )
-from ..failover import GONE
+from ..failover import GONE, TO_PAY
 
 __all__ = ["HINTS", "message_of", "verdict"]
 
 _REFUSED = "connection refused"
+_NO_PRICE = "live runner price unavailable"
 _REFUSALS = GONE | {
     "no capacity available for runner",
     "runner is not single-shot",
@@ -38,8 +40,20 @@ def verdict(
     capability: str,
     orchestrator: str,
     request_id: str,
+    pays: bool = False,
 ) -> LivepeerError:
-    """The error for an answer with a status outside of 200 to 299."""
+    """The error for an answer with a status outside of 200 to 299.
+
+    Args:
+        status: The answer's status.
+        headers: Its headers.
+        body: Its body.
+        capability: What was called.
+        orchestrator: The URL of the orchestrator.
+        request_id: The call's.
+        pays: Whether the gateway can pay; then a 402 that comes here is the worker's own, or of a runner that
+            was listed without a price.
+    """
     content_type = headers.get("Content-Type", "").partition(";")[0].strip()
     details: dict[str, Any] = {"orchestrator": orchestrator, "request_id": request_id}
     is_json = content_type == "application/json" or content_type.endswith("+json")
@@ -56,10 +70,17 @@ def verdict(
         )
     if is_orchestrators_own(status, headers, text):
         return _own(status, text, capability, details)
-    if status == 402:
+    if status == 402 and not pays:
         return PaymentUnsupported(
-            f"{capability!r} asks for payment, and this version of livepeer-client can't pay yet.",
-            hint="Use a free runner, or an orchestrator that runs offchain.",
+            f"{capability!r} asks for payment, and this gateway has no signer to pay with.",
+            hint=TO_PAY,
+            **details,
+        )
+    if status == 402 and b"payment_params" in body:
+        return PaymentError(
+            f"{capability!r} asks for payment, and was listed as free of charge.",
+            hint="It may have got its price just now; a call in some seconds sees it.",
+            retryable=True,
             **details,
         )
     return CapabilityError(
@@ -77,7 +98,7 @@ def is_orchestrators_own(status: int, headers: Mapping[str, str], text: str) -> 
     """Whether the orchestrator wrote this answer, and not the worker behind it."""
     if headers.get("X-Content-Type-Options", "").lower() != "nosniff":
         return False
-    return status == 502 or text in _REFUSALS
+    return status == 502 or text in _REFUSALS or text.startswith(_NO_PRICE)
 
 
 HINTS = {

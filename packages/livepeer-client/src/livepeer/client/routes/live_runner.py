@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 
@@ -16,12 +17,17 @@ from .._urls import allowed, check_path, join_path
 from ..catalogue import Runner
 from ..errors import CapabilityError, LivepeerError
 from ..inputs import Body
+from ..payments.ledger import Bill
 from ..timeouts import Timeout, out_of_time
 from . import Answer, Call, LiveCall, Started
 from ._health import ask_worker
+from ._paid_verdict import paid_verdict
 from ._sending import send
 from ._starting import CHANNELS, json_object, start_body, tell
 from ._verdict import verdict
+
+if TYPE_CHECKING:
+    from ..payments.wallet import Wallet
 
 __all__ = ["LiveRunnerRoute"]
 
@@ -31,6 +37,7 @@ Stop = Callable[[], Coroutine[Any, Any, None]]
 _logger = logging.getLogger("livepeer.client")
 _GIVE_BACK = 10.0  # seconds that the gateway waits for it then, and its closing with it
 _NOTHING = Body(b"", "application/json")
+_NONE: Mapping[str, str] = MappingProxyType({})
 _STOP_PATIENCE = 5.0  # seconds that a cancelled caller waits for a reservation in flight
 
 
@@ -39,18 +46,20 @@ class LiveRunnerRoute:
 
     name = "live_runner"
 
-    def __init__(self, runner: Runner, pool: Pool) -> None:
+    def __init__(self, runner: Runner, pool: Pool, wallet: Wallet | None = None) -> None:
         self.orchestrator: str = runner.orchestrator
         self.place: str = runner.url
         self._runner = runner
         self._pool = pool
+        self._wallet = wallet
 
     async def open(self, call: Call) -> Answer:
         """Send a request; on a persistent runner in a session of its own, ended with the answer."""
         path = check_path(call.path if call.path is not None else self._advertised("run") or "/run")
         if self._runner.mode == "single-shot":
-            return self._answer(*await self._send(join_path(self._runner.url, path), call, control=False))
-        _, app_url, stop = await self._unless_abandoned(self._reserve(call))
+            url = join_path(self._runner.url, path)
+            return self._answer(*await self._send_paid(url, call, control=False))
+        _, app_url, stop = await self._unless_abandoned(self._reserve(call), call.bill)
         try:
             sent = await self._send(join_path(app_url, path), call, control=False)
         except BaseException:
@@ -68,7 +77,9 @@ class LiveRunnerRoute:
             gateway_request_id=call.request_id,
             stream_id=call.stream_id,
         )
-        reserving = Call(call.capability, _NOTHING, Timeout(), call.request_id)
+        reserving = Call(
+            call.capability, _NOTHING, Timeout(), call.request_id, max_price=call.max_price, bill=call.bill
+        )
         session_id, app_url, stop = await self._reserve(reserving)
         started = Started(
             {},
@@ -123,7 +134,7 @@ class LiveRunnerRoute:
         call = dataclasses.replace(call, capability=self._runner.app, body=_NOTHING, method="POST")
         details = {"orchestrator": self._runner.orchestrator, "request_id": call.request_id}
         async with self._pool.reserving(self._runner.url, **details):
-            response, _ = await self._send(self._runner.url, call)
+            response, _ = await self._send_paid(self._runner.url, call)
             answer = await self._object(response, call, "The reservation of a session")
         control = allowed(answer.get("control_url"), self._runner.orchestrator, "control URL")
         app_url = allowed(answer.get("app_url"), self._runner.orchestrator, "app URL")
@@ -133,12 +144,16 @@ class LiveRunnerRoute:
 
         return str(answer.get("session_id", "")), app_url, stop
 
-    async def _unless_abandoned(self, reserving: Coroutine[Any, Any, T]) -> T:
-        """Await a reservation; when the caller is cancelled meanwhile, end the session it brings."""
+    async def _unless_abandoned(self, reserving: Coroutine[Any, Any, T], bill: Bill) -> T:
+        """Await a reservation; when the caller is cancelled meanwhile, end the session it brings.
+
+        Nothing is paid for it then that hasn't been paid yet.
+        """
         task = asyncio.ensure_future(reserving)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            bill.closed = True
 
             async def give_back() -> None:
                 try:
@@ -154,21 +169,53 @@ class LiveRunnerRoute:
                 await asyncio.wait({giving_back}, timeout=_STOP_PATIENCE)
             raise
 
-    async def _send(
+    async def _send_paid(
         self, url: str, call: Call, *, control: bool = True
+    ) -> tuple[aiohttp.ClientResponse, Observation | None]:
+        """Send what the orchestrator may want to be paid for."""
+        runner, wallet = self._runner, self._wallet
+        if wallet is None or runner.price is None:
+            return await self._send(url, call, control=control)
+        from ._paid import paid
+
+        async def send(
+            headers: Mapping[str, str], leaves: bool
+        ) -> tuple[aiohttp.ClientResponse, Observation | None]:
+            return await self._send(
+                url, dataclasses.replace(call, paid=leaves), control=control, headers=headers, asked=True
+            )
+
+        return await paid(
+            wallet, send,
+            orchestrator=runner.orchestrator, place=runner.url, price=runner.price, app=runner.app,
+            limit=call.max_price, bill=call.bill, request_id=call.request_id,
+        )  # fmt: skip
+
+    async def _send(
+        self,
+        url: str,
+        call: Call,
+        *,
+        control: bool = True,
+        headers: Mapping[str, str] = _NONE,
+        asked: bool = False,
     ) -> tuple[aiohttp.ClientResponse, Observation | None]:
         """Send, and return the response when its head is there; a status outside of 2xx raises."""
         orchestrator = self._runner.orchestrator
+        details = {"orchestrator": orchestrator, "request_id": call.request_id}
 
         def judge(status: int, headers: Mapping[str, str], body: bytes) -> LivepeerError:
+            if asked:
+                error = paid_verdict(status, headers, body, paid=call.paid, **details)
+                if error is not None:
+                    return error
             return verdict(
-                status, headers, body,
-                capability=call.capability, orchestrator=orchestrator, request_id=call.request_id,
+                status, headers, body, capability=call.capability, pays=self._wallet is not None, **details
             )  # fmt: skip
 
         return await send(
             self._pool, url, call, route=self.name, control=control,
-            headers={"X-Request-Id": call.request_id}, orchestrator=orchestrator, judge=judge,
+            headers={"X-Request-Id": call.request_id, **headers}, orchestrator=orchestrator, judge=judge,
         )  # fmt: skip
 
     async def _object(self, response: aiohttp.ClientResponse, call: Call, what: str) -> dict[str, Any]:
