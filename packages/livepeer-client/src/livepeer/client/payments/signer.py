@@ -61,7 +61,7 @@ class Signer:
         """
         payer = self._payer
         if payer is None:
-            body = await self._ask("/sign-orchestrator-info", b"{}", request_id)
+            body = await self.ask("/sign-orchestrator-info", b"{}", request_id)
             payer = self._payer = read_payer(body, self.url)
         return payer
 
@@ -73,9 +73,9 @@ class Signer:
             PriceExceeded, InsufficientBalance: It refused.
             SignerError: It can't be reached, or refused for another reason.
         """
-        return Signed.parse(await self._ask("/generate-live-payment", request.body(), request_id), self.url)
+        return Signed.parse(await self.ask("/generate-live-payment", request.body(), request_id), self.url)
 
-    async def _ask(self, path: str, body: bytes, request_id: str | None) -> bytes:
+    async def ask(self, path: str, body: bytes, request_id: str | None) -> bytes:
         """The body of its answer of 200."""
         renewed = False
         pauses = iter(_PAUSES)
