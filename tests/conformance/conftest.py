@@ -12,9 +12,13 @@ from livepeer.client import Gateway
 from livepeer.devkit import SampleRunners
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other way to share a module
+sys.path.insert(0, str(Path(__file__).parent.parent / "paidnet"))
 
 from ai_harness import Model, make_models
 from harness import Embedded, GoLivepeer, Network, Worker
+from paid_harness import EmbeddedPaid, PaidGoLivepeer, PaidNetwork
+from paid_workers import PaidApps, PaidWorker
+from payer import Payer
 from silence import Silence
 
 
@@ -135,4 +139,54 @@ def gateway(samples: Network) -> Iterator[Gateway]:
 async def worker(network: Network) -> AsyncIterator[Worker]:
     """A bare HTTP application of the test's own, not yet registered: `worker.register(app=…)`."""
     async with Worker(network) as made:
+        yield made
+
+
+def make_paid_network(kind: str, config: pytest.Config, models: Sequence[Model] = ()) -> PaidNetwork:
+    """A paid network of a kind, not yet started."""
+    if kind == "embedded":
+        return EmbeddedPaid(models)
+    return PaidGoLivepeer(Path(config.getoption("--go-livepeer")).expanduser().resolve(), models)
+
+
+@pytest.fixture(scope="session")
+def paid_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[PaidNetwork]:
+    """A running paid network with the model "noop", shared by the tests; they don't restart it."""
+    network = make_paid_network(network_kind, request.config, make_models("noop", capacity=4))
+    try:
+        with network:
+            yield network
+    finally:
+        network.stop()
+
+
+@pytest.fixture
+def fresh_paid_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[PaidNetwork]:
+    """A paid network of the test's own, to restart and to kill."""
+    network = make_paid_network(network_kind, request.config)
+    try:
+        with network:
+            yield network
+    finally:
+        network.stop()
+
+
+@pytest.fixture
+async def paid_worker(paid_network: PaidNetwork) -> AsyncIterator[PaidWorker]:
+    """A bare worker that registers runners with prices: `await paid_worker.price("seconds")`."""
+    async with PaidWorker(paid_network) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def paid_apps(paid_network: PaidNetwork) -> Iterator[PaidApps]:
+    """The same as `paid_worker` in a thread of its own, with an app for each unit and mode."""
+    with PaidApps(paid_network) as running:
+        yield running
+
+
+@pytest.fixture
+async def payer(paid_network: PaidNetwork) -> AsyncIterator[Payer]:
+    """A bare caller who pays by the rich signer."""
+    async with Payer(paid_network, "main") as made:
         yield made
