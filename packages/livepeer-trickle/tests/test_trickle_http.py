@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from yarl import URL
 
 from livepeer.trickle import Transport, TrickleConnectionError, TricklePublisher, TrickleServer
 from livepeer.trickle import _connections as connections
 from livepeer.trickle import _exchange as exchanges
-from livepeer.trickle._proxies import open_tunnel
+from livepeer.trickle import _proxies as proxies
 from livepeer.trickle._sockets import open_socket
+from livepeer.trickle._targets import target_of
 from livepeer.trickle.subscriber import TrickleSubscriber
 
 ANSWERS = {
@@ -67,7 +67,7 @@ class Scripted:
 
 
 async def ask(transport: Transport, url: str) -> exchanges.Exchange:
-    origin = connections.Origin(URL(url), "test")
+    origin = connections.Origin(target_of(url), "test")
     request = b"GET /c/0" + origin.fields + b"\r\n"
     return transport.connections.start(origin, request, whole=True, replay=True)
 
@@ -209,7 +209,9 @@ async def test_a_proxy_that_refuses_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         with pytest.raises(exchanges.ConnectFailed, match="407 Proxy Authentication Required"):
-            await open_tunnel(URL(f"http://127.0.0.1:{port}"), "example.com", 443, open_socket)
+            await proxies.open_tunnel(
+                proxies.Proxy.of(f"http://127.0.0.1:{port}"), "example.com", 443, open_socket
+            )
         monkeypatch.setattr(connections, "proxy_for", lambda url: f"http://127.0.0.1:{port}")
         async with Transport() as transport:
             with pytest.raises(TrickleConnectionError, match=r"refused: .* 407"):

@@ -5,8 +5,8 @@
     gw = Gateway(orch_url="https://127.0.0.1:8935")
     print(gw.run("text-reverse", input={"text": "hello"}))
 
-Importing this package loads nothing but itself: each name loads its module at first use, `Gateway()` loads
-aiohttp, and live media loads PyAV.
+Importing this package loads nothing but itself: each name loads its module at first use, a WebSocket
+loads aiohttp, and live media loads PyAV.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ResponseError
 
 if TYPE_CHECKING:
-    import aiohttp
+    from livepeer.trickle.transport import Reply
 
 __all__ = ["SMALL", "skip", "whole"]
 
@@ -24,7 +24,7 @@ _UNREAD = 64 * 1024  # bytes to read for a connection that can be used again; a 
 
 
 async def whole(
-    response: aiohttp.ClientResponse, most: int | None, what: str, *, hint: str | None = None, **details: Any
+    response: Reply, most: int | None, what: str, *, hint: str | None = None, **details: Any
 ) -> bytes:
     """A body to its end.
 
@@ -51,7 +51,7 @@ async def whole(
     return bytes(body)
 
 
-async def skip(response: aiohttp.ClientResponse) -> None:
+async def skip(response: Reply) -> None:
     """Read a body that nobody looks at, so that its connection can be used again; a long one isn't worth it.
 
     The connection of a long one is closed.
@@ -64,7 +64,7 @@ async def skip(response: aiohttp.ClientResponse) -> None:
             return
 
 
-def _hang_up(response: aiohttp.ClientResponse) -> None:
+def _hang_up(response: Reply) -> None:
     from livepeer.trickle.transport import hang_up
 
     hang_up(response)

@@ -1,48 +1,31 @@
-"""The gateway's connections: one `Transport` per event loop, and what their failures are called."""
+"""The gateway's connections: one `Transport` per event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import logging
 import os
-import ssl
 import weakref
-import zlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
-from yarl import URL
-
-from livepeer.trickle.transport import CONNECT_PATIENCE, CertificateChanged, TLSPolicy, Transport
+from livepeer.trickle.transport import TLSPolicy, Transport
 
 from ._elsewhere import Elsewhere
+from ._failures import translated, unsent, within
 from ._fork import abandon, on_fork
 from ._observing import Observer
 from ._urls import redact
 from ._version import __version__
-from .errors import (
-    ConfigurationError,
-    ConnectionFailed,
-    ConnectTimeout,
-    FirstByteTimeout,
-    IdleTimeout,
-    LivepeerError,
-    ResponseError,
-    StreamError,
-)
+from .errors import ConfigurationError, ConnectionFailed
 
 if TYPE_CHECKING:
     from .routes import Answer
 
-__all__ = ["Pool", "payload", "running_loop", "translated", "unsent", "within"]
+__all__ = ["Pool", "running_loop", "same_slash", "translated", "unsent", "within"]
 
 _logger = logging.getLogger("livepeer.client")
-_LARGE = 256 * 1024  # bytes
 _LAST_WORDS = 5.0  # seconds that the end of a loop waits for sessions to be stopped
 
 
@@ -267,188 +250,22 @@ def running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
-class within:  # a class: an asynchronous generator can't begin once a loop closes its own
-    """Gives a peer some seconds for the whole of what is asked inside, its name, TLS and all.
+def same_slash(sent: str, location: str) -> str | None:
+    """Where a redirect leads, when it only adds the missing slash on the same origin; else None.
 
     Args:
-        seconds: How many.
-        where: The URL that is called.
-        details: `request_id` and `orchestrator` for the error.
-
-    Raises:
-        FirstByteTimeout: They have passed.
+        sent: What was called, escaped.
+        location: What the answer says.
     """
+    from yarl import URL  # loaded where there is a redirect
 
-    __slots__ = ("_details", "_limit", "_seconds", "_where")
-
-    def __init__(self, seconds: float, where: str, **details: Any) -> None:
-        self._seconds = seconds
-        self._where = where
-        self._details = details
-        self._limit = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._limit.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._limit.__aexit__(kind, error, trace)
-        except TimeoutError as late:
-            raise FirstByteTimeout(
-                f"{redact(self._where)} did not answer within {self._seconds:g} s.",
-                waited=self._seconds,
-                retryable=True,
-                **self._details,
-            ) from late
-
-
-class translated:  # a class, which costs a call less than a generator does
-    """Raises this SDK's error for whatever aiohttp, ssl or the socket raises inside.
-
-    Args:
-        where: The URL that is called.
-        connect: The seconds that a connection may take; None is what a `Transport` allows by itself.
-        details: `request_id` and `orchestrator` for the error.
-    """
-
-    __slots__ = ("_details", "_where")
-
-    def __init__(self, where: str | URL, **details: Any) -> None:
-        self._where = where
-        self._details = details
-
-    def __enter__(self) -> None:
-        """Nothing happens before something is raised."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, _TRANSLATED) and not isinstance(error, LivepeerError):
-            raise as_livepeer_error(error, redact(str(self._where)), **self._details) from error
-
-
-# aiohttp wraps what its parser raises in a `ClientError` of its own; its parser in pure Python, which it uses
-# where the other one isn't built, does not do so for a body that is being waited for.
-_TRANSLATED = (
-    aiohttp.ClientError,
-    HttpProcessingError,
-    OSError,
-    ValueError,
-    RuntimeError,
-    asyncio.IncompleteReadError,
-    zlib.error,
-)
-
-
-def as_livepeer_error(
-    error: Exception, where: str, *, connect: float | None = None, **details: Any
-) -> LivepeerError:
-    """What this SDK calls an error of the libraries below it."""
-    match error:
-        case CertificateChanged():
-            return ConnectionFailed(
-                f"The certificate of {where} is not the one that was pinned; nothing was sent.",
-                hint=f"An orchestrator makes a certificate at each start, so this may be a restart: "
-                f"{_acceptance(error.accepted_in)}",
-                retryable=error.accepted_in is not None,
-                **details,
-            )
-        case aiohttp.ConnectionTimeoutError():
-            seconds = connect if connect is not None else CONNECT_PATIENCE
-            return ConnectTimeout(
-                f"No connection to {where} within {seconds:g} s.",
-                hint="Nothing was sent. Check that it runs there, and that no firewall is in between.",
-                waited=seconds,
-                retryable=True,
-                **details,
-            )
-        case aiohttp.ServerTimeoutError() | TimeoutError():
-            return IdleTimeout(f"{where} sent nothing for too long.", **details)
-        case aiohttp.ClientConnectorDNSError():
-            return ConnectionFailed(
-                f"The host of {where} has no address: {error.os_error.strerror or error.os_error}.",
-                hint="Check the URL for a typing mistake, and that this machine can resolve names.",
-                **details,
-            )
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError() | ssl.SSLError():
-            return ConnectionFailed(
-                f"TLS with {where} failed: {error}.",
-                hint="An http:// orchestrator called as https:// fails like this; so does tls='verify' with "
-                "a certificate that the orchestrator signed itself.",
-                **details,
-            )
-        case aiohttp.ClientConnectorError():
-            return ConnectionFailed(
-                f"No connection to {where}: {_reason(error.os_error)}.",
-                hint="Check that the orchestrator runs there and that the port is right.",
-                retryable=True,
-                **details,
-            )
-        case (
-            aiohttp.ClientPayloadError()
-            | PayloadEncodingError()
-            | asyncio.IncompleteReadError()
-            | zlib.error()
-        ):
-            return StreamError(
-                f"The answer of {where} broke off before its end.",
-                hint="The worker, or the orchestrator before it, died or closed the connection.",
-                **details,
-            )
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return ConfigurationError(f"{where} is not a URL that can be called.", **details)
-        case aiohttp.ClientResponseError() | HttpProcessingError():
-            return ResponseError(f"The answer of {where} can't be read: {error.message}.", **details)
-        case aiohttp.ClientError() | OSError():
-            return ConnectionFailed(
-                f"{where} closed the connection before it answered.",
-                hint="Whether the work was done is unknown.",
-                **details,
-            )
-        case RuntimeError():
-            return ConnectionFailed(f"The connection to {where} was closed on this side.", **details)
-    return ConfigurationError(f"The request to {where} can't be made: {error}.", **details)
-
-
-def unsent(error: LivepeerError) -> bool:
-    """Whether nothing of a request was sent: there was no connection, or its peer was not the one that it has
-    to be."""
-    return isinstance(error, ConnectTimeout) or isinstance(
-        error.__cause__,
-        aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ServerFingerprintMismatch,
-    )
-
-
-def _acceptance(seconds: float | None) -> str:
-    """When a changed certificate is accepted."""
-    if seconds is None:
-        return "tls='pin-strict' refuses it for as long as this gateway lives; another Gateway accepts it."
-    if seconds > 0:
-        return f"but the second one within a minute; a call is accepted again in {seconds:.0f} s."
-    return "a call that begins now accepts it, unless tls='pin-strict'."
-
-
-def _reason(error: OSError) -> str:
-    if error.errno:
-        return os.strerror(error.errno)  # asyncio's own text is "Connect call failed" and an address
-    return error.strerror or str(error) or "the other side closed it"
-
-
-def payload(content: bytes) -> bytes | io.BytesIO:
-    """A body as aiohttp likes it: it warns of large `bytes`, which it would write in one piece."""
-    return content if len(content) < _LARGE else io.BytesIO(content)
-
-
-def same_slash(sent: URL, location: str) -> URL | None:
-    """Where a redirect leads, when it only adds the missing slash on the same origin; else None."""
+    called = URL(sent, encoded=True)
     try:
-        target = sent.join(URL(location))
+        target = called.join(URL(location))
     except ValueError:
         return None  # a worker may write there what it likes
-    if not target.host:
+    if not target.host or target.origin() != called.origin():
         return None
-    if target.origin() == sent.origin() and target.path == sent.path + "/" and target.query == sent.query:
-        return target
+    if target.path == called.path + "/" and target.query == called.query:
+        return str(target)
     return None

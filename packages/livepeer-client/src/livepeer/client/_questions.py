@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
-
-from yarl import URL
 
 from ._bodies import whole
 from ._headers import HeaderSource
@@ -16,6 +14,9 @@ from ._observing import asking
 from ._urls import redact
 from .config import Config
 from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["Questions"]
 
@@ -49,7 +50,7 @@ class Questions:
         Raises:
             LivepeerError: There was no answer.
         """
-        return await self._get(f"{place}/discovery", {}, {}, redact(place))
+        return await self._get(f"{place}/discovery", {}, None, redact(place))
 
     async def service(self, place: str, apps: tuple[str, ...] = ()) -> tuple[int, bytes]:
         """The status and body of a service's, or a signer's, list of orchestrators.
@@ -62,26 +63,28 @@ class Questions:
             LivepeerError: There was no answer.
         """
         url = _discover_url(place, apps) if self.by_name else place
-        options = self._verified(url)
-        status, body = await self._get(url, await self._headers_of_now(renew=False), options, redact(place))
+        context = self._verified(url)
+        status, body = await self._get(url, await self._headers_of_now(renew=False), context, redact(place))
         if status == 401 and self._headers.renewable:
             headers = await self._headers_of_now(renew=True)
-            status, body = await self._get(url, headers, options, redact(place))
+            status, body = await self._get(url, headers, context, redact(place))
         return status, body
 
     async def _get(
-        self, url: str, headers: dict[str, str], options: dict[str, Any], place: str
+        self, url: str, headers: dict[str, str], context: ssl.SSLContext | None, place: str
     ) -> tuple[int, bytes]:
         transport = await self._pool.transport()
         with asking(self._pool, "discovery", "GET", url, orchestrator=place) as answered:
             async with within(_PATIENCE, url, orchestrator=place):
-                async with transport.request("GET", URL(url), headers=headers, **options) as answer:
+                async with await transport.send("GET", url, headers=headers, context=context) as answer:
                     answered(answer.status)
                     location = answer.headers.get("Location", "") if 300 <= answer.status < 400 else ""
-                    moved = same_slash(URL(url), location) if location else None
+                    moved = same_slash(url, location) if location else None
                     if moved is None:
                         return answer.status, await whole(answer, _LARGEST, f"The list of {place}")
-                async with transport.request("GET", moved, headers=headers, **options) as answer:
+                async with await transport.send(
+                    "GET", moved, headers=headers, escaped=True, context=context
+                ) as answer:
                     answered(answer.status)
                     return answer.status, await whole(answer, _LARGEST, f"The list of {place}")
 
@@ -97,13 +100,13 @@ class Questions:
             f"{_PATIENCE:.0f} s."
         )
 
-    def _verified(self, url: str) -> dict[str, Any]:
+    def _verified(self, url: str) -> ssl.SSLContext | None:
         """A service gets a key, so it has to prove its name by an ordinary certificate."""
         if urlsplit(url).scheme != "https" or self._pool.tls.mode in ("insecure", "verify"):
-            return {}
+            return None
         if self._verifying is None:
             self._verifying = ssl.create_default_context(cafile=self._pool.tls.ca)
-        return {"ssl": self._verifying}
+        return self._verifying
 
 
 def _discover_url(signer: str, apps: tuple[str, ...]) -> str:

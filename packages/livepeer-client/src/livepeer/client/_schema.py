@@ -7,8 +7,6 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from ._bodies import whole
 from ._http import Pool
 from ._merging import PIPELINES
@@ -101,16 +99,16 @@ async def _fetch(runner: Runner, pool: Pool, timeout: Timeout) -> dict[str, Any]
     orchestrator itself has to prove its name by an ordinary certificate.
     """
     url = allowed(runner.metadata["schema_url"], runner.orchestrator, "schema URL")
-    options: dict[str, Any] = {"timeout": aiohttp.ClientTimeout(total=None, connect=timeout.connect)}
+    context: ssl.SSLContext | None = None
     there, orchestrator = urlsplit(url), urlsplit(runner.orchestrator)
     if there.scheme == "https" and there.netloc != orchestrator.netloc and pool.tls.mode != "insecure":
-        options["ssl"] = ssl.create_default_context(cafile=pool.tls.ca)
+        context = ssl.create_default_context(cafile=pool.tls.ca)
     transport = await pool.transport()
     what = f"The schema of {runner.app!r} at {redact(url)}"
     with asking(
         pool, "schema", "GET", url, orchestrator=runner.orchestrator, connect=timeout.connect
     ) as answered:
-        async with transport.request("GET", url, **options) as answer:
+        async with await transport.send("GET", url, connect=timeout.connect, context=context) as answer:
             answered(answer.status)
             body = await whole(answer, _LARGEST, what)
             status = answer.status

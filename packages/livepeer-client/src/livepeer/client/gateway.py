@@ -139,7 +139,7 @@ class Gateway:
         self._connect()
 
     def _connect(self) -> None:
-        # aiohttp is loaded here: `import livepeer.client` stays light, and the first call stays quick.
+        # What calls need is loaded here: `import livepeer.client` stays light, and the first call quick.
         from livepeer.trickle.transport import TLSPolicy
 
         from ._calls import Calls

@@ -162,7 +162,7 @@ class Offers:
             with asking(self._pool, "offers", "GET", url, orchestrator=redact(orchestrator)) as answered:
                 async with (
                     within(_PATIENCE, url, orchestrator=redact(orchestrator)),
-                    transport.request("GET", url, headers=headers) as answer,
+                    await transport.send("GET", url, headers=headers) as answer,
                 ):
                     answered(answer.status)
                     body = await whole(answer, SMALL, f"The job token of {redact(orchestrator)}")

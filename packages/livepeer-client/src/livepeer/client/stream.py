@@ -23,8 +23,6 @@ from .payments.ledger import Bill
 from .timeouts import Timeout, total_of_call
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from .routes import Answer
 
 __all__ = ["AsyncStreamResponse", "StreamResponse", "until_error"]
@@ -208,13 +206,7 @@ class AsyncStreamResponse:
         assert self._answer is not None
         response = self._answer.response
         with translated(response.url, orchestrator=self.orchestrator, request_id=self.request_id):
-            try:
-                return await response.content.readany()
-            except Exception as error:
-                # aiohttp puts the failure before what had come until then; a slow reader is to get both.
-                if rest := _received(response, error):
-                    return rest
-                raise
+            return await response.content.readany()
 
     async def _end(self) -> None:
         self._over = True
@@ -313,18 +305,6 @@ class StreamResponse:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def _received(response: aiohttp.ClientResponse, failure: Exception) -> bytes:
-    """What had come of a body before it failed."""
-    content = response.content
-    if content.exception() is None:
-        return b""
-    content.set_exception(None)  # type: ignore[arg-type]
-    try:
-        return content.read_nowait()
-    finally:
-        content.set_exception(failure)
 
 
 def until_error(

@@ -10,6 +10,7 @@ import httptools
 from multidict import CIMultiDict
 
 from ._exchange import Exchange, MalformedAnswer
+from ._sockets import is_stale
 
 if TYPE_CHECKING:
     from ._connections import Connections, Origin
@@ -18,6 +19,7 @@ __all__ = ["Connection"]
 
 _WRITE_AHEAD = 256 * 1024  # bytes of a request that wait for the connection
 _MAX_HEAD = 256 * 1024  # bytes without an end of the headers in them
+_MAX_FIELD = 64 * 1024  # bytes of one header
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -55,7 +57,7 @@ class Connection(asyncio.BufferedProtocol):
         self._exchanges.append(exchange)
         exchange.attach(self)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send bytes."""
         if data and not self._transport.is_closing():
             self._transport.write(data)
@@ -70,6 +72,16 @@ class Connection(asyncio.BufferedProtocol):
         """Close at once, without TLS's goodbye, which would wait for the peer's."""
         if self._transport is not None:
             self._transport.abort()
+
+    def hang_up(self, reason: Exception) -> None:
+        """The same in the midst of exchanges, which fail for this reason."""
+        for exchange in self._exchanges:
+            exchange.fail(reason)
+        self.abort()
+
+    def is_stale(self) -> bool:
+        """Whether the peer has closed it, or said what nobody asked for, which the loop may not have seen."""
+        return is_stale(self._transport)
 
     # What asyncio calls
 
@@ -88,7 +100,7 @@ class Connection(asyncio.BufferedProtocol):
                 exchange.on_end()
             elif self._used and not self._answered and exchange.replay is not None and not exchange.error:
                 # The server had closed it while it was idle, or after the answer before.
-                self._pool.restart(self.origin, exchange, after=again)
+                self._pool.restart(exchange, after=again)
                 again = exchange
             else:
                 exchange.fail(error or ConnectionResetError("the server closed the connection"))
@@ -119,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(self._pool.buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._refuse(f"the answer is no HTTP ({error})")
+            self._refuse(f"the answer is no HTTP ({error.__context__ or error})")
             return
         if self._exchanges and not self._exchanges[0].status:
             self._head_size += nbytes
@@ -130,14 +142,19 @@ class Connection(asyncio.BufferedProtocol):
         self._answered, self._head_size, self._until_eof = False, 0, False
 
     def _refuse(self, reason: str) -> None:
-        for exchange in self._exchanges:
-            exchange.fail(MalformedAnswer(reason))
-        self.abort()
+        self.hang_up(MalformedAnswer(reason))
 
     # What httptools calls
 
+    def on_message_begin(self) -> None:
+        """The first byte of an answer is there. One that nobody asked for must not be the next one's."""
+        if not self._exchanges:
+            self.abort()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header is there."""
+        if len(value) > _MAX_FIELD:
+            raise ValueError("one of its headers is too long")
         self._fields.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
@@ -149,7 +166,13 @@ class Connection(asyncio.BufferedProtocol):
         headers = CIMultiDict(fields)
         self._until_eof = "Content-Length" not in headers and "Transfer-Encoding" not in headers
         if self._exchanges:
-            self._exchanges[0].on_head(status, headers)
+            exchange = self._exchanges[0]
+            exchange.on_head(status, headers)
+            if exchange.bodyless:  # the parser would wait for what the headers announce
+                self._exchanges.popleft()
+                exchange.detach()
+                exchange.on_end()
+                self.abort()
 
     def on_body(self, data: bytes) -> None:
         """A part of the body is there."""
@@ -168,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
         self._used = True
         if self._exchanges:
             self._expect_answer()
-        if not exchange.request_ended or not self._parser.should_keep_alive():
+        if not exchange.request_ended or exchange.alone or not self._parser.should_keep_alive():
             self.abort()
         elif not self._exchanges:
             self._pool.release(self)

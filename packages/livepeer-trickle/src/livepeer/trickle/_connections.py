@@ -1,46 +1,62 @@
-"""The keep-alive connections of one event loop to the servers of channels: made, pinned, kept and closed."""
+"""The keep-alive connections of one event loop to its servers: made, pinned, kept and closed."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from yarl import URL
-
 from ._connection import Connection
-from ._exchange import ConnectFailed, Exchange, ExchangeClosed
-from ._proxies import open_tunnel, proxy_for
-from ._sockets import dial
+from ._exchange import ConnectFailed, ConnectTimedOut, Exchange, ExchangeClosed
+from ._lookups import Lookups
+from ._proxies import Proxy, open_tunnel, proxy_for
+from ._sockets import CONNECT_PATIENCE, KEPT, dial
+from ._targets import Target
+from ._tls import CertificateChanged
 
 if TYPE_CHECKING:
-    from .transport import TLSPolicy
+    from ._tls import TLSPolicy
 
 __all__ = ["Connections", "Origin"]
 
-_CONNECT = 10.0  # seconds for a connection, TLS included
+Key = tuple[str, str, int, ssl.SSLContext | None, Proxy | None]
+
 _BUFFER = 128 * 1024  # bytes that are read at once
-_IDLE = 20.0  # seconds after which an idle connection isn't used again: servers close them too
 
 
 class Origin:
     """A server, and the headers that every request to it has.
 
     Args:
-        url: Any URL there.
+        target: Any URL there.
         user_agent: What requests call themselves.
+        context: How TLS is opened, where that isn't the pool's own way.
+        via: A proxy that takes the requests themselves, instead of a tunnel.
+        steady: Whether a server with another certificate is another one, whose answers mean nothing.
     """
 
-    def __init__(self, url: URL, user_agent: str) -> None:
-        self.url: URL = url.origin()
-        self.host: str = url.host or ""
-        self.port: int = url.port or (443 if url.scheme == "https" else 80)
-        self.key: tuple[str, str, int] = (url.scheme, self.host, self.port)
+    def __init__(
+        self,
+        target: Target,
+        user_agent: str,
+        *,
+        context: ssl.SSLContext | None = None,
+        via: Proxy | None = None,
+        steady: bool = True,
+    ) -> None:
+        self.target: Target = target
+        self.host: str = target.host
+        self.port: int = target.port
+        self.context: ssl.SSLContext | None = context
+        self.via: Proxy | None = via
+        self.key: Key = (target.scheme, self.host, self.port, context, via)
         agent = f"User-Agent: {user_agent}\r\n"
-        self.fields: bytes = f" HTTP/1.1\r\nHost: {self.url.authority}\r\n{agent}".encode()
+        self.fields: bytes = f" HTTP/1.1\r\nHost: {target.authority}\r\n{agent}".encode()
         self.certificate: bytes | None = None
         """The server's, at the first connection that a request went over."""
+        self._steady = steady
 
     def takes(self, certificate: bytes | None) -> bool:
         """Whether a server with this certificate is the one of the first connection, if there was one.
@@ -48,6 +64,8 @@ class Origin:
         A channel doesn't survive its server: one that was started anew, whose certificate others may have
         accepted by now, would answer that there is no such channel, as if it had ended in order.
         """
+        if not self._steady:
+            return True
         if self.certificate is None:
             self.certificate = certificate
         return self.certificate == certificate
@@ -66,7 +84,8 @@ class Connections:
         self.buffer: memoryview = memoryview(bytearray(_BUFFER))
         self._tls = tls
         self._factory = factory
-        self._idle: dict[tuple[str, str, int], list[Connection]] = {}
+        self._lookups = Lookups()
+        self._idle: dict[Key, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._pruning: asyncio.TimerHandle | None = None
@@ -85,6 +104,9 @@ class Connections:
         whole: bool,
         replay: bool = False,
         after: Exchange | None = None,
+        fresh: bool = False,
+        patience: float | None = CONNECT_PATIENCE,
+        bodyless: bool = False,
     ) -> Exchange:
         """Send a request; returns at once.
 
@@ -94,28 +116,37 @@ class Connections:
             whole: Whether that is all of it; else `Exchange.write` and `Exchange.end` bring the rest.
             replay: Whether it may be sent once more, when an idle connection turns out to be closed.
             after: A request on whose connection this one follows, if it can.
+            fresh: Whether it has a connection of its own, which no server can be closing already.
+            patience: Seconds that a connection may take; None is any number.
+            bodyless: Whether the answer has no body, whatever its headers say.
         """
-        exchange = Exchange(self.loop, replay=request if replay else None)
+        exchange = Exchange(self.loop, origin, replay=request if replay else None)
         exchange.write(request)
         exchange.request_ended = whole
+        exchange.patience = patience
+        exchange.bodyless = bodyless
+        if fresh:
+            exchange.alone = True
+            self._connect(exchange)
+            return exchange
         if after is None or not after.follow(exchange):
-            self._carry(origin, exchange)
+            self._carry(exchange)
         return exchange
 
-    def restart(self, origin: Origin, exchange: Exchange, *, after: Exchange | None = None) -> None:
+    def restart(self, exchange: Exchange, *, after: Exchange | None = None) -> None:
         """Send a request once more, on a connection made for it, or behind another that is sent once more."""
         assert exchange.replay is not None
         exchange.write(exchange.replay)
         exchange.replay = None
         if after is None or not after.follow(exchange):
-            self._connect(origin, exchange)
+            self._connect(exchange)
 
     def release(self, connection: Connection) -> None:
         """A connection is idle."""
         connection.idle_since = self.loop.time()
         self._idle.setdefault(connection.origin.key, []).append(connection)
         if self._pruning is None:
-            self._pruning = self.loop.call_later(_IDLE, self._prune)
+            self._pruning = self.loop.call_later(KEPT, self._prune)
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -130,52 +161,63 @@ class Connections:
         if self._pruning is not None:
             self._pruning.cancel()
         for connection in self._open:
-            connection.abort()
+            connection.hang_up(ExchangeClosed("the connections were closed on this side"))
         connecting = tuple(self._connecting)
         for task in connecting:
             task.cancel()
         await asyncio.gather(*connecting, return_exceptions=True)
 
-    def _carry(self, origin: Origin, exchange: Exchange) -> None:
+    def _carry(self, exchange: Exchange) -> None:
+        origin = exchange.origin
         idle = self._idle.get(origin.key)
         while idle:
             connection = idle.pop()
-            if connection.is_open and self.loop.time() - connection.idle_since < _IDLE:
+            if (
+                connection.is_open
+                and self.loop.time() - connection.idle_since < KEPT
+                # A request that can't be sent twice must not go to who hears nothing any more.
+                and (exchange.replay is not None or not connection.is_stale())
+            ):
                 if not origin.takes(connection.certificate):
                     idle.append(connection)
                     break
                 connection.begin(exchange)
                 return
             connection.abort()
-        self._connect(origin, exchange)
+        self._connect(exchange)
 
-    def _connect(self, origin: Origin, exchange: Exchange) -> None:
+    def _connect(self, exchange: Exchange) -> None:
         if self._closed:
             exchange.fail(ExchangeClosed("the transport is closed"))
             return
-        task = self.loop.create_task(self._make(origin, exchange), name="trickle-connect")
+        task = self.loop.create_task(self._make(exchange), name="trickle-connect")
         exchange.connecting = task
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _make(self, origin: Origin, exchange: Exchange) -> None:
+    async def _make(self, exchange: Exchange) -> None:
+        origin, patience = exchange.origin, exchange.patience
         connection = Connection(self, origin)
+        limit = asyncio.timeout(patience)
         try:
-            async with asyncio.timeout(_CONNECT):
+            async with limit:
                 await self._open_to(origin, connection)
         except asyncio.CancelledError:
             connection.abort()
             exchange.fail(ExchangeClosed("the transport is closed"))
             raise
-        except TimeoutError:
+        except CertificateChanged as error:
             connection.abort()
-            exchange.fail(ConnectFailed(f"no connection within {_CONNECT:g} s"))
+            exchange.fail(error)
         except OSError as error:
             connection.abort()
-            failed = ConnectFailed(error.strerror or str(error) or type(error).__name__)
-            failed.__cause__ = error
-            exchange.fail(failed)
-        except Exception as error:  # a certificate that isn't the pinned one, among others
+            if limit.expired():
+                exchange.fail(ConnectTimedOut(f"no connection within {patience:g} s"))
+            else:
+                failed = ConnectFailed(error.strerror or str(error) or type(error).__name__)
+                failed.__cause__ = error
+                exchange.fail(failed)
+        except Exception as error:
             connection.abort()
             exchange.fail(error)
         else:
@@ -186,14 +228,15 @@ class Connections:
                 self.release(connection)
 
     async def _open_to(self, origin: Origin, connection: Connection) -> None:
-        context, check = None, None
-        if origin.url.scheme == "https":
+        context, check = origin.context, None
+        if origin.target.scheme == "https" and context is None:
             context, check = self._tls.context_for(origin.host, origin.port, expected=origin.certificate)
-        proxy = proxy_for(origin.url)
-        if proxy is None:
-            opened = await dial(origin.host, origin.port, self._factory)
+        if origin.via is not None:
+            opened = await dial(origin.via.host, origin.via.port, self._factory, self._lookups)
+        elif proxy := proxy_for(origin.target):
+            opened = await open_tunnel(Proxy.of(proxy), origin.host, origin.port, self._factory)
         else:
-            opened = await open_tunnel(URL(proxy), origin.host, origin.port, self._factory)
+            opened = await dial(origin.host, origin.port, self._factory, self._lookups)
         transport, _ = await self.loop.create_connection(
             lambda: connection, sock=opened, ssl=context, server_hostname=origin.host if context else None
         )
@@ -206,11 +249,11 @@ class Connections:
         self._pruning = None
         now = self.loop.time()
         for key, idle in list(self._idle.items()):
-            for connection in [one for one in idle if now - one.idle_since >= _IDLE]:
+            for connection in [one for one in idle if now - one.idle_since >= KEPT]:
                 idle.remove(connection)
                 connection.abort()
             if not idle:
                 del self._idle[key]
         left = [one.idle_since for idle in self._idle.values() for one in idle]
         if left:
-            self._pruning = self.loop.call_at(min(left) + _IDLE, self._prune)
+            self._pruning = self.loop.call_at(min(left) + KEPT, self._prune)

@@ -13,17 +13,25 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
+from ._sockets import CONNECT_PATIENCE
+
 if TYPE_CHECKING:
     from ._connection import Connection
+    from ._connections import Origin
 
-__all__ = ["ConnectFailed", "Exchange", "ExchangeClosed", "MalformedAnswer"]
+__all__ = ["ConnectFailed", "ConnectTimedOut", "Exchange", "ExchangeClosed", "MalformedAnswer"]
 
 _READ_AHEAD = 256 * 1024  # bytes of an answer that wait for their reader before the connection is paused
 _MAX_REST = 64 * 1024  # bytes of an answer's body that are worth reading to keep its connection
+_PIECE = 256 * 1024  # bytes of a request's body that are written at once
 
 
 class ConnectFailed(ConnectionError):
     """No connection was made, so the server can't have seen a byte of the request."""
+
+
+class ConnectTimedOut(ConnectFailed):
+    """The time for it passed."""
 
 
 class MalformedAnswer(ConnectionError):
@@ -42,6 +50,10 @@ class Exchange:
         headers: The answer's headers.
         error: Why the connection broke; None while it didn't.
         on_answer: Called when the answer's headers are there.
+        origin: The server.
+        patience: Seconds that a connection may take; None is any number.
+        alone: Whether its connection is closed with its end.
+        bodyless: Whether its answer has no body, whatever its headers say (HEAD).
     """
 
     __slots__ = (
@@ -49,24 +61,29 @@ class Exchange:
         "_chunks",
         "_connection",
         "_discarding",
+        "_feeding",
         "_followers",
         "_loop",
         "_sink",
         "_size",
         "_unsent",
         "_waiters",
+        "alone",
         "answered_at",
+        "bodyless",
         "complete",
         "connecting",
         "error",
         "headers",
         "on_answer",
+        "origin",
+        "patience",
         "replay",
         "request_ended",
         "status",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, replay: bytes | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin, *, replay: bytes | None) -> None:
         self.status: int = 0
         self.headers: CIMultiDict[str] = CIMultiDict()
         self.error: Exception | None = None
@@ -76,16 +93,21 @@ class Exchange:
         self.connecting: asyncio.Task[None] | None = None
         self.answered_at: float | None = None
         self.on_answer: Callable[[], object] | None = None
+        self.origin: Origin = origin
+        self.patience: float | None = CONNECT_PATIENCE
+        self.alone: bool = False
+        self.bodyless: bool = False
         self._loop = loop
         self._began = loop.time()
         self._connection: Connection | None = None
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | memoryview] = []
         self._chunks: deque[bytes] = deque()
         self._sink: Callable[[bytes], bool] | None = None
         self._size = 0
         self._discarding = False
         self._waiters: list[asyncio.Future[None]] = []
         self._followers: list[Exchange] = []
+        self._feeding: asyncio.Task[None] | None = None
 
     @property
     def lifetime(self) -> float:
@@ -97,9 +119,19 @@ class Exchange:
         """How many bytes of the answer wait for their reader."""
         return self._size
 
+    @property
+    def at_eof(self) -> bool:
+        """Whether the answer is complete and was read to its end."""
+        return self.complete and not self._chunks
+
+    @property
+    def loop_is_closed(self) -> bool:
+        """Whether its event loop is over, and its connection with it."""
+        return self._loop.is_closed()
+
     # The request
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send bytes, or keep them until there is a connection."""
         if self._connection is not None:
             self._connection.write(data)
@@ -125,6 +157,20 @@ class Exchange:
         else:
             return False
         return True
+
+    def feed(self, body: bytes) -> None:
+        """Write the rest of a request, as fast as the connection takes it; its answer may come meanwhile."""
+        self._feeding = self._loop.create_task(self._feed(body), name="trickle-feed")
+
+    async def _feed(self, body: bytes) -> None:
+        rest = memoryview(body)
+        for start in range(0, len(rest), _PIECE):
+            while self.is_full and not (self.complete or self.error):
+                await self._change()
+            if self.complete or self.error:
+                return
+            self.write(rest[start : start + _PIECE])
+        self.end()
 
     @property
     def is_full(self) -> bool:
@@ -191,6 +237,8 @@ class Exchange:
         if self.complete or self.error is not None:
             return
         self.fail(ExchangeClosed("the request was given up"))
+        if self._feeding is not None:
+            self._feeding.cancel()
         if self.connecting is not None:
             self.connecting.cancel()
         if self._connection is not None:

@@ -14,54 +14,41 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp.abc import AbstractResolver, ResolveResult
+__all__ = ["Lookups", "in_a_thread"]
 
-__all__ = ["Resolver", "look_up"]
-
-_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-_CONFIGURED = getattr(socket, "AI_ADDRCONFIG", 0)  # no addresses of families that this machine doesn't have
+_KEPT = 10.0  # seconds that addresses are believed
 
 
-async def look_up(host: str, port: int) -> list[Any]:
-    """The addresses of a host, as `socket.getaddrinfo` has them; raises `socket.gaierror`."""
-    with contextlib.suppress(socket.gaierror):
-        # An address is no name, and takes no time.
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    return await _in_a_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+class Lookups:
+    """Addresses of hosts, each looked up once for all who want it at the same time, and kept for a while."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int], tuple[float, asyncio.Future[list[Any]]]] = {}
+
+    async def addresses(self, host: str, port: int) -> list[Any]:
+        """The addresses of a host, as `socket.getaddrinfo` has them; raises `socket.gaierror`."""
+        with contextlib.suppress(socket.gaierror):
+            # An address is no name, and takes no time.
+            return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        loop = asyncio.get_running_loop()
+        until, looking = self._found.get((host, port), (0.0, None))
+        if looking is None or (looking.done() and (_failed(looking) or loop.time() > until)):
+            looking = _start(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            self._found[host, port] = loop.time() + _KEPT, looking
+        return await asyncio.shield(looking)
 
 
-class Resolver(AbstractResolver):
-    """The same for aiohttp, which asks once for many requests, and keeps what it is told for a while."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The addresses of a host."""
-        return await _in_a_thread(lambda: _resolve(host, port, family))
-
-    async def close(self) -> None:
-        """Nothing is kept."""
+def _failed(future: asyncio.Future[list[Any]]) -> bool:
+    return future.cancelled() or future.exception() is not None
 
 
-def _resolve(host: str, port: int, family: int) -> list[ResolveResult]:
-    try:
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=_CONFIGURED)
-    except socket.gaierror:
-        if host.rstrip(".").lower() != "localhost":
-            raise
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)  # without any network
-    results = []
-    for kind, _, proto, _, address in found:
-        # By this, a link-local address keeps its interface.
-        numeric, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-        results.append(
-            ResolveResult(hostname=host, host=numeric, port=port, family=kind, proto=proto, flags=_NUMERIC)
-        )
-    return results
-
-
-async def _in_a_thread(function: Callable[[], list[Any]]) -> list[Any]:
+async def in_a_thread(function: Callable[[], list[Any]]) -> list[Any]:
     """Call a function in a daemon thread; a caller that is cancelled leaves it there."""
+    return await _start(function)
+
+
+def _start(function: Callable[[], list[Any]]) -> asyncio.Future[list[Any]]:
+    """Begin to call a function in a daemon thread; the running loop's future of what it returns."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[Any]] = loop.create_future()
 
@@ -84,4 +71,4 @@ async def _in_a_thread(function: Callable[[], list[Any]]) -> list[Any]:
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=work, name="livepeer-lookup", daemon=True).start()
-    return await future
+    return future

@@ -4,26 +4,65 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import socket
-import urllib.request
+import sys
 from collections.abc import Callable
-from typing import Any
-
-from yarl import URL
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from ._exchange import ConnectFailed
 from ._sockets import dial
 
-__all__ = ["open_tunnel", "proxy_for"]
+__all__ = ["Proxy", "open_tunnel", "proxy_for"]
 
 _MAX_HEAD = 64 * 1024
 
 
-def proxy_for(url: URL) -> str | None:
+class _Place(Protocol):
+    """A `Target` of ours, or a URL of yarl."""
+
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def host(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy; `authorization` is the value of its header, "" for none."""
+
+    host: str
+    port: int
+    authorization: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, url: str) -> Proxy:
+        """The proxy of a URL.
+
+        Raises:
+            ConnectFailed: It is none that can be used here.
+        """
+        from yarl import URL
+
+        read = URL(url)
+        if read.scheme != "http" or read.host is None:
+            raise ConnectFailed(f"the proxy {read.host} is no http:// one, which is what can be used here")
+        secret = base64.b64encode(f"{read.user}:{read.password or ''}".encode()).decode()
+        return cls(read.host, read.port or 80, f"Basic {secret}" if read.user is not None else "")
+
+
+def proxy_for(url: _Place) -> str | None:
     """The proxy that the system's settings name for this URL; none for loopback."""
     host = url.host or ""
     if host == "localhost" or host.startswith("127.") or host == "::1":
         return None
+    if sys.platform not in ("darwin", "win32") and not any(
+        name.lower().endswith("_proxy") for name in os.environ
+    ):
+        return None
+    import urllib.request  # it takes long to load, and most have no proxy
+
     scheme = {"ws": "http", "wss": "https"}.get(url.scheme, url.scheme)
     proxies = urllib.request.getproxies()
     proxy = proxies.get(scheme) or proxies.get("all")
@@ -33,7 +72,7 @@ def proxy_for(url: URL) -> str | None:
 
 
 async def open_tunnel(
-    proxy: URL, host: str, port: int, factory: Callable[[Any], socket.socket]
+    proxy: Proxy, host: str, port: int, factory: Callable[[Any], socket.socket]
 ) -> socket.socket:
     """A connected socket at whose other end the server is.
 
@@ -41,9 +80,7 @@ async def open_tunnel(
         ConnectFailed: The proxy refuses, or is none.
         OSError: The proxy can't be reached.
     """
-    if proxy.scheme != "http" or proxy.host is None:
-        raise ConnectFailed(f"the proxy {proxy.host} is no http:// one, which is what can be used here")
-    opened = await dial(proxy.host, proxy.port or 80, factory)
+    opened = await dial(proxy.host, proxy.port, factory)
     try:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(opened, _request(proxy, host, port))
@@ -63,10 +100,9 @@ async def open_tunnel(
     return opened
 
 
-def _request(proxy: URL, host: str, port: int) -> bytes:
+def _request(proxy: Proxy, host: str, port: int) -> bytes:
     where = f"{host}:{port}"
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
-    if proxy.user is not None:
-        secret = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {secret}")
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
     return "\r\n".join([*lines, "", ""]).encode()

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import aiohttp
-from yarl import URL
-
 from ._connections import Origin
 from ._exchange import ConnectFailed, Exchange, ExchangeClosed
+from ._targets import target_of
+from ._tls import CertificateChanged
 from .errors import ConfigurationError, TrickleConnectionError
-from .transport import CertificateChanged, Transport
+from .transport import Transport
 
 if TYPE_CHECKING:
     from ._connections import Connections
 
-BROKEN = (OSError, TimeoutError, aiohttp.ClientError)
+BROKEN = OSError
 """Every way in which a connection can't be made, or breaks."""
 
 
@@ -88,9 +87,9 @@ class Endpoint:
     @property
     def _where(self) -> Origin:
         if self._origin is None:
-            url = URL(self.url)
-            self._path = url.raw_path + (f"?{url.raw_query_string}" if url.raw_query_string else "")
-            self._origin = Origin(url, self.transport.user_agent)
+            target = target_of(self.url)
+            self._path = target.path
+            self._origin = Origin(target, self.transport.user_agent)
         return self._origin
 
     def _head(self, method: str, suffix: str, headers: Mapping[str, str] | None) -> bytes:

@@ -1,193 +1,59 @@
-"""HTTP as Livepeer's peers need it: one session per event loop, certificates pinned at first use.
-
-Orchestrators make a certificate for themselves at every start, with an empty subject, so a name can't be
-verified. What can be: that the orchestrator of this call is the one of the last call. `TLSPolicy` keeps that
-memory, for any number of event loops and threads; `Transport` is one aiohttp session which follows it.
-"""
+"""HTTP as Livepeer's peers need it, on one event loop, with certificates pinned at first use."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
 import socket
 import ssl
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
-from yarl import URL
-
-from ._connections import Connections
-from ._lookups import Resolver
-from ._pooled import KEPT, Connector
-from ._proxies import open_tunnel, proxy_for
-from ._sockets import dial, open_socket
+from ._connections import Connections, Origin
+from ._exchange import ConnectFailed, ConnectTimedOut, ExchangeClosed, MalformedAnswer
+from ._proxies import Proxy, open_tunnel, proxy_for
+from ._requests import BodyBroken, Reply, request_head
+from ._sockets import CONNECT_PATIENCE, KEPT, dial, open_socket
+from ._targets import InvalidURL, Target, target_of
+from ._tls import CertificateChanged, TLSMode, TLSPolicy
 from ._version import __version__
-from .errors import ConfigurationError
 
-__all__ = ["CONNECT_PATIENCE", "CertificateChanged", "TLSMode", "TLSPolicy", "Transport", "hang_up"]
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+    from yarl import URL
+else:  # so that the hints can be looked up without loading these
+    ClientResponse = ClientSession = URL = Any
 
-TLSMode = Literal["pin", "pin-strict", "verify", "insecure"]
-
-_logger = logging.getLogger("livepeer.trickle")
-CONNECT_PATIENCE = 10.0
-"""Seconds for a connection, its name's lookup and TLS included, where a request names no limit."""
+__all__ = [
+    "CONNECT_PATIENCE",
+    "BodyBroken",
+    "CertificateChanged",
+    "ConnectFailed",
+    "ConnectTimedOut",
+    "ExchangeClosed",
+    "InvalidURL",
+    "MalformedAnswer",
+    "Reply",
+    "TLSMode",
+    "TLSPolicy",
+    "Transport",
+    "hang_up",
+]
 
 _GOODBYE = 1.0  # seconds for sockets to close
-_REPIN_INTERVAL = 60.0  # seconds between two accepted changes of one host's certificate
-
-
-class CertificateChanged(aiohttp.ServerFingerprintMismatch):
-    """The peer's certificate is not the pinned one; the connection was closed before a request was sent.
-
-    Attributes:
-        accepted_in: In how many seconds a connection to the same peer is accepted: 0 when that is so now, as
-            after the first change; None for never.
-    """
-
-    def __init__(
-        self, expected: bytes, got: bytes, host: str, port: int, *, accepted_in: float | None = 0.0
-    ) -> None:
-        super().__init__(expected, got, host, port)
-        self.accepted_in: float | None = accepted_in
-
-
-class TLSPolicy:
-    """Which certificates of orchestrators are accepted, remembered per host and port.
-
-    Args:
-        mode: ``"pin"`` accepts a certificate at first use and, after a change, the changed one for calls
-            that begin later (once a minute per host at most). ``"pin-strict"`` refuses a changed certificate
-            until the process restarts. ``"verify"`` is the ordinary verification against the system's
-            certificate authorities or `ca`. ``"insecure"`` checks nothing.
-        ca: The path of a PEM file with the authorities to trust, for ``"verify"``.
-        repin_after: Instead of that minute, other seconds.
-    """
-
-    def __init__(
-        self, mode: TLSMode = "pin", *, ca: str | None = None, repin_after: float | None = None
-    ) -> None:
-        if mode not in ("pin", "pin-strict", "verify", "insecure"):
-            raise ConfigurationError(
-                f"tls={mode!r} is unknown; it is one of 'pin', 'pin-strict', 'verify' and 'insecure'."
-            )
-        self.mode: TLSMode = mode
-        self.ca = ca
-        self.repin_after = repin_after
-        # No locks here: a child that is forked while another thread holds one would wait for it for ever.
-        # A dict's setdefault can't be torn between threads.
-        self._pins: dict[tuple[str, int], _Pin] = {}
-        self._verified: ssl.SSLContext | None = None
-        self._contexts: dict[str, ssl.SSLContext] = {}
-
-    def ssl_for(self, url: URL) -> ssl.SSLContext | aiohttp.Fingerprint | bool:
-        """The value of aiohttp's ``ssl=`` for a request to this URL."""
-        if self.mode == "insecure":
-            return False
-        if self.mode == "verify":
-            if self._verified is None:
-                self._verified = ssl.create_default_context(cafile=self.ca)
-            return self._verified
-        return self._pin(url.host or "", url.port or 443)
-
-    def context_for(
-        self, host: str, port: int, protocol: str = "http/1.1", *, expected: bytes | None = None
-    ) -> tuple[ssl.SSLContext, Callable[[Any], None] | None]:
-        """How to open TLS to a host and port: a context, and what must pass on the open connection.
-
-        The check raises `CertificateChanged`; it comes before a byte of a request. `protocol` is what the
-        connection will speak, as ALPN names it. Where certificates are pinned, `expected` is the digest of
-        the only one that will do; None takes the one that is pinned now.
-        """
-        context = self._contexts.get(protocol)
-        if context is None:
-            if self.mode == "verify":
-                context = ssl.create_default_context(cafile=self.ca)
-            else:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            context.set_alpn_protocols([protocol])
-            self._contexts[protocol] = context
-        if self.mode in ("insecure", "verify"):
-            return context, None
-        return context, partial(self._pin(host, port).check, expected=expected)
-
-    def _pin(self, host: str, port: int) -> _Pin:
-        key = (host, port)
-        pin = self._pins.get(key)
-        if pin is None:
-            made = _Pin(key, strict=self.mode == "pin-strict", repin_after=self.repin_after)
-            pin = self._pins.setdefault(key, made)
-        return pin
-
-    def pinned(self, host: str, port: int) -> bytes | None:
-        """The SHA-256 digest of the certificate pinned for a host and port, if there is one."""
-        pin = self._pins.get((host, port))
-        return pin.digest if pin else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"mode": self.mode, "ca": self.ca, "repin_after": self.repin_after}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        mode, ca, repin_after = state["mode"], state["ca"], state["repin_after"]
-        self.__init__(mode, ca=ca, repin_after=repin_after)  # type: ignore[misc]
-
-
-class _Pin(aiohttp.Fingerprint):
-    """The certificate of one host and port, learned from the first connection.
-
-    aiohttp calls `check` when the handshake is over and before it writes a request, and closes the
-    connection when `check` raises: a changed certificate is noticed before a byte of the request.
-    """
-
-    def __init__(self, key: tuple[str, int], *, strict: bool, repin_after: float | None) -> None:
-        super().__init__(b"\0" * 32)
-        self._key = key
-        self._strict = strict
-        self._repin_after = repin_after
-        self._repinned_at = float("-inf")
-        self._learned: dict[str, bytes] = {}
-
-    @property
-    def digest(self) -> bytes | None:
-        """The SHA-256 digest of the pinned certificate; None before the first connection."""
-        return self._learned.get("pin")
-
-    def check(self, transport: asyncio.Transport, *, expected: bytes | None = None) -> None:
-        """Learn the certificate at first use; raise `CertificateChanged` when it is another one."""
-        ssl_object = transport.get_extra_info("ssl_object")
-        if ssl_object is None:
-            return
-        found = hashlib.sha256(ssl_object.getpeercert(binary_form=True)).digest()
-        pinned = self._learned.setdefault("pin", found)
-        if found == pinned:
-            if expected not in (None, found):
-                raise CertificateChanged(expected, found, *self._key, accepted_in=None)
-            return
-        interval = _REPIN_INTERVAL if self._repin_after is None else self._repin_after
-        left = self._repinned_at + interval - time.monotonic()
-        if not self._strict and left <= 0:
-            self._repinned_at = time.monotonic()
-            self._learned["pin"] = found
-            _logger.warning(
-                "The certificate of %s:%d changed from %s to %s; orchestrators make one at each start.",
-                *self._key,
-                pinned.hex(),
-                found.hex(),
-            )
-        accepted_in = None if self._strict else max(left, 0.0)
-        raise CertificateChanged(pinned, found, *self._key, accepted_in=accepted_in)
+_LARGE = 256 * 1024  # bytes of a body; more of it waits until the connection takes it
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110, 9.2.2
+_BODIES = frozenset({"POST", "PUT", "PATCH"})  # whose requests say their length, 0 too
 
 
 class Transport:
-    """One HTTP session of the running event loop: no cookies, no netrc, no redirects, no limits.
+    """HTTP from the running event loop: no cookies, no netrc, no redirects, no limits.
 
-    A cookie jar would carry one worker's cookie to the next, ``trust_env`` would send passwords from
-    ``~/.netrc``, and aiohttp's limit of 100 connections would let the 101st long poll wait in silence.
+    `send` goes over the connections that channels use; `request` and `session` are aiohttp's, which is loaded
+    when one of them is used first. A cookie jar would carry one worker's cookie to the next, ``trust_env``
+    would send passwords from ``~/.netrc``, and aiohttp's limit of 100 connections would let the 101st long
+    poll wait in silence.
 
     Args:
         tls: Which certificates to accept; first-use pinning when absent.
@@ -208,24 +74,105 @@ class Transport:
         self._credentials = credentials or {}
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._connections = Connections(self.tls, self._open_socket)
-        self._session = self._make_session(keepalive_timeout=KEPT)
-        self._fresh: aiohttp.ClientSession | None = None  # each of its requests has a connection of its own
+        self._origins: dict[tuple[str, str, str | None], Origin] = {}
+        self._closed = False
+        self._session: ClientSession | None = None
+        self._fresh: ClientSession | None = None  # each of its requests has a connection of its own
 
-    def _make_session(self, **options: Any) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=Connector(socket_factory=self._open_socket, resolver=Resolver(), **options),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": self.user_agent},
-            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_PATIENCE),
-            trust_env=False,
-            max_line_size=64 * 1024,
-            max_field_size=64 * 1024,
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        escaped: bool = False,
+        fresh: bool = False,
+        connect: float | None = CONNECT_PATIENCE,
+        context: ssl.SSLContext | None = None,
+    ) -> Reply:
+        """Send a request, and return its answer when the head of that is there.
+
+        A GET, PUT or DELETE is sent once more when a connection that was used before breaks; a POST never is.
+
+        Args:
+            method: Such as ``"POST"``.
+            url: Where to. No redirect is followed.
+            headers: Beside those that every request has; they come before those.
+            body: All of its body.
+            escaped: Whether the URL's path goes as it is.
+            fresh: Whether it has a connection that is made for it, which no server can be closing already.
+            connect: Seconds for a connection, its name's lookup and TLS included; None is any number.
+            context: How TLS is opened, instead of by the policy.
+
+        Raises:
+            ConnectFailed: There was no connection.
+            CertificateChanged: There was one, to another peer than before; nothing was sent.
+            MalformedAnswer: What came is no HTTP.
+            OSError: The connection broke.
+            ValueError: It can't be sent: an `InvalidURL`, or a header with a line break.
+        """
+        target = target_of(url, escaped=escaped)
+        origin = self._origin_of(target, context)
+        small = body is None or len(body) <= _LARGE
+        exchange = self._connections.start(
+            origin,
+            self._beginning(method, target, origin, headers or {}, body),
+            whole=small,
+            replay=small and method in _REPEATABLE,
+            fresh=fresh,
+            patience=connect,
+            bodyless=method == "HEAD",
         )
+        try:
+            if body is not None and not small:
+                exchange.feed(body)
+            await exchange.answer()
+        except BaseException:
+            exchange.close()
+            raise
+        return Reply(url, exchange)
+
+    def _origin_of(self, target: Target, context: ssl.SSLContext | None) -> Origin:
+        """The server of a request, which may be another one tomorrow, as a channel's may not."""
+        via = proxy_for(target) if target.scheme == "http" else None
+        key = target.scheme, target.authority, via
+        found = self._origins.get(key) if context is None else None
+        if found is None:
+            proxy = Proxy.of(via) if via is not None else None
+            found = Origin(target, self.user_agent, context=context, via=proxy, steady=False)
+            if context is None:
+                self._origins[key] = found
+        return found
+
+    def _beginning(
+        self, method: str, target: Target, origin: Origin, headers: Mapping[str, str], body: bytes | None
+    ) -> bytes:
+        """A request's head, and its body where that is small."""
+        more = {}
+        if known := self._credentials.get(target.origin):
+            more["Authorization"] = known
+        if origin.via is not None and origin.via.authorization:
+            more["Proxy-Authorization"] = origin.via.authorization
+        size = len(body) if body is not None else 0 if method in _BODIES else None
+        head = request_head(
+            method, target, self.user_agent, headers, size=size, absolute=origin.via is not None, more=more
+        )
+        return head + body if body and len(body) <= _LARGE else head
 
     @property
-    def session(self) -> aiohttp.ClientSession:
-        """The aiohttp session, for what `request` doesn't cover (a WebSocket)."""
+    def session(self) -> ClientSession:
+        """The aiohttp session, for what nothing else covers (a WebSocket)."""
+        if self._session is None:
+            self._session = self._make_session(keepalive_timeout=KEPT)
         return self._session
+
+    def _make_session(self, **options: Any) -> ClientSession:
+        from ._aiohttp import make_session
+
+        if self._closed:
+            raise RuntimeError("Session is closed")
+        return make_session(self.user_agent, self._open_socket, **options)
 
     def request(self, method: str, url: str | URL, *, fresh: bool = False, **options: Any) -> Any:
         """Start a request: an awaitable and async context manager of `aiohttp.ClientResponse`.
@@ -234,14 +181,16 @@ class Transport:
         GET, PUT or DELETE is sent once more when a connection that was used before breaks; a POST never is.
         With `fresh` it goes over a connection that was made for it, which no server can be closing already.
         """
-        session = self._session
+        session = self.session
         if fresh:
             session = self._fresh = self._fresh or self._make_session(force_close=True)
         return session.request(method, url, **self.options_for(url, **options))
 
     def options_for(self, url: str | URL, **options: Any) -> dict[str, Any]:
         """The aiohttp options of a request to this URL: its certificate, its proxy, no redirects."""
-        target = url if isinstance(url, URL) else URL(url)
+        import yarl
+
+        target = url if isinstance(url, yarl.URL) else yarl.URL(url)
         if target.scheme in ("https", "wss"):
             options.setdefault("ssl", self.tls.ssl_for(target))
         if self._credentials and (known := self._credentials.get(str(target.origin()))):
@@ -270,7 +219,7 @@ class Transport:
         if proxy is None:
             opened = await dial(host, port, self._open_socket)
         else:
-            opened = await open_tunnel(URL(proxy), host, port, self._open_socket)
+            opened = await open_tunnel(Proxy.of(proxy), host, port, self._open_socket)
         reader, writer = await asyncio.open_connection(
             sock=opened, ssl=context, server_hostname=host if context else None
         )
@@ -284,21 +233,22 @@ class Transport:
 
     @property
     def connections(self) -> Connections:
-        """The connections that channels are read and written over, which cost less than the session's."""
+        """The connections that channels are read and written over, and `send` goes over."""
         return self._connections
 
     async def aclose(self) -> None:
-        """Close every connection of this session, and return when the sockets are closed.
+        """Close every connection, and return when the sockets are closed.
 
         Connections that were let go before may still be saying goodbye (TLS), and a loop that ends meanwhile
         would warn of them.
         """
+        self._closed = True
         try:
             await self._connections.aclose()
         finally:
-            await self._session.close()  # when this is cancelled meanwhile, too
-            if self._fresh is not None:
-                await self._fresh.close()
+            for session in (self._session, self._fresh):  # when this is cancelled meanwhile, too
+                if session is not None:
+                    await session.close()
         deadline = time.monotonic() + _GOODBYE
         while any(opened.fileno() != -1 for opened in self._sockets) and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
@@ -315,9 +265,10 @@ class Transport:
         return opened
 
 
-def hang_up(response: aiohttp.ClientResponse) -> None:
+def hang_up(response: ClientResponse | Reply) -> None:
     """Close an answer that isn't read to its end, without TLS's goodbye, which would wait for the peer's."""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
+    if not isinstance(response, Reply):
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
     response.close()

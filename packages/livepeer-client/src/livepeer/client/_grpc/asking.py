@@ -17,7 +17,7 @@ from yarl import URL
 
 from livepeer.trickle.transport import CertificateChanged
 
-from .._http import as_livepeer_error
+from .._failures import as_livepeer_error
 from .._observing import asking
 from .._urls import redact
 from .._version import __version__

@@ -111,7 +111,7 @@ async def end_channel(url: str, transport: trickle.Transport) -> None:
 
     try:
         with translated(url):
-            async with transport.request("DELETE", url) as answer:
+            async with await transport.send("DELETE", url) as answer:
                 await skip(answer)
     except trickle.LivepeerError as error:
         _logger.debug("the end of %s was not said: %s", url, error)

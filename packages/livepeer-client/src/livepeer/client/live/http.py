@@ -81,10 +81,7 @@ async def session_request(
     most: int | None,
 ) -> Response:
     """Send one request below the session's app, and decode its answer of at most `most` bytes."""
-    from yarl import URL
-
     from .._bodies import whole
-    from .._http import payload
     from .._observing import asking
     from ..routes._verdict import verdict
 
@@ -93,14 +90,12 @@ async def session_request(
     body = None
     if input is not None:
         encoded = encode_input(input)
-        body = payload(encoded.content)
+        body = encoded.content
         sent.setdefault("Content-Type", encoded.content_type)
     began = time.monotonic()
     details: dict[str, Any] = {"orchestrator": session.orchestrator, "request_id": request_id}
     with asking(pool, "session", method, url, **details) as answered:
-        # Encoded already: yarl would write an escaped slash in the query plainly.
-        target = URL(url, encoded=True)
-        async with transport.request(method, target, data=body, headers=sent) as answer:
+        async with await transport.send(method, url, headers=sent, body=body, escaped=True) as answer:
             answered(answer.status)
             content = await whole(
                 answer, most, f"The answer of {session.app!r}",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any
 from urllib.parse import urlsplit
 
 from .._bodies import SMALL, whole
@@ -116,21 +115,23 @@ class Signer:
         with asking(self._pool, "signer", "POST", url, request_id=request_id) as answered:
             async with (
                 within(_PATIENCE, url),
-                transport.request("POST", url, headers=headers, data=body, **self._verified(url)) as answer,
+                await transport.send(
+                    "POST", url, headers=headers, body=body, context=self._verified(url)
+                ) as answer,
             ):
                 answered(answer.status)
                 return answer.status, await whole(answer, SMALL, f"The answer of {redact(url)}")
 
-    def _verified(self, url: str) -> dict[str, Any]:
+    def _verified(self, url: str) -> ssl.SSLContext | None:
         """A signer gets a key, so it has to prove its name by an ordinary certificate, off this machine."""
         parts = urlsplit(url)
         if parts.scheme != "https" or self._pool.tls.mode == "verify":
-            return {}
+            return None
         if self._pool.tls.mode == "insecure" and is_loopback(parts.hostname or ""):
-            return {}
+            return None
         if self._verifying is None:
             self._verifying = ssl.create_default_context(cafile=self._pool.tls.ca)
-        return {"ssl": self._verifying}
+        return self._verifying
 
 
 def _below(signer: str, path: str) -> str:

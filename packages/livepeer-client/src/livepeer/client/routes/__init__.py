@@ -16,9 +16,8 @@ from ..payments.ledger import Bill
 from ..timeouts import Timeout
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from livepeer.trickle import Transport
+    from livepeer.trickle.transport import Reply
 
     from .._observing import Observation
     from ._health import Health
@@ -59,7 +58,7 @@ class Answer:
     """An answer whose head has arrived and whose body has not.
 
     Args:
-        response: aiohttp's response.
+        response: The answer itself.
         orchestrator: The URL of the orchestrator.
         app: The app that answers, as discovery names it.
         price: Its advertised price; None when it is free.
@@ -77,7 +76,7 @@ class Answer:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        response: Reply,
         *,
         orchestrator: str,
         app: str,

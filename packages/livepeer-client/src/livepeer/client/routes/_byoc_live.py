@@ -169,7 +169,7 @@ async def _those_that_are_there(urls: dict[str, str], transport: Transport) -> d
         url = f"{urls[role]}/next"
         try:
             with translated(url):
-                async with within(_LOOK, url), transport.request("GET", url) as answer:
+                async with within(_LOOK, url), await transport.send("GET", url) as answer:
                     return bool(answer.status == 404)
         except LivepeerError:
             return False  # whoever uses it will see

@@ -81,7 +81,7 @@ async def _ask(transport: Transport, session: Started) -> tuple[Health, bool]:
     url = join_path(session.app_url, _PATH)
     try:
         with translated(url):
-            async with asyncio.timeout(_PATIENCE), transport.request("GET", url) as answer:
+            async with asyncio.timeout(_PATIENCE), await transport.send("GET", url) as answer:
                 if answer.status not in (404, 502):
                     return Health.ALIVE, True
                 body = await answer.content.read(_LOOK)
@@ -110,7 +110,7 @@ async def _ask_channels(transport: Transport, session: Started) -> tuple[Health,
             continue
         try:
             with translated(url):
-                async with asyncio.timeout(_PATIENCE), transport.request("GET", f"{url}/next") as answer:
+                async with asyncio.timeout(_PATIENCE), await transport.send("GET", f"{url}/next") as answer:
                     if answer.status != 404:
                         return Health.ALIVE, True
         except LivepeerError as error:
@@ -125,7 +125,7 @@ async def _orchestrator_answers(transport: Transport, session: Started) -> bool:
     url = next((f"{url}/next" for url in session.urls.values()), session.orchestrator)
     try:
         with translated(url):
-            async with asyncio.timeout(_PATIENCE), transport.request("GET", url):
+            async with asyncio.timeout(_PATIENCE), await transport.send("GET", url):
                 return True
     except LivepeerError:
         return False

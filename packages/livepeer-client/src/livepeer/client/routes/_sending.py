@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
+import zlib
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
-import aiohttp
-from yarl import URL
-
-from .._http import Pool, payload, same_slash, translated
+from .._http import Pool, same_slash, translated
 from .._observing import Observation
 from .._urls import redact
 from ..errors import FirstByteTimeout, LivepeerError
 from . import Call
+
+if TYPE_CHECKING:
+    from livepeer.trickle.transport import Reply
 
 __all__ = ["Judge", "send"]
 
 Judge = Callable[[int, Mapping[str, str], bytes], LivepeerError]
 
 _logger = logging.getLogger("livepeer.client")
-_NONE: Mapping[str, Any] = MappingProxyType({})
 _MAX_ERROR = 1024 * 1024  # bytes read of an error's body
 _ERROR_PATIENCE = 5.0  # seconds for it, once its status is there
 
@@ -38,8 +37,8 @@ async def send(
     orchestrator: str,
     judge: Judge,
     control: bool = True,
-    options: Mapping[str, Any] = _NONE,
-) -> tuple[aiohttp.ClientResponse, Observation | None]:
+    context: ssl.SSLContext | None = None,
+) -> tuple[Reply, Observation | None]:
     """Send a call's request, and return the response when its head is there.
 
     Args:
@@ -51,17 +50,17 @@ async def send(
         orchestrator: The orchestrator's URL, for errors.
         judge: Makes the error of an answer with a status outside of 200 to 299.
         control: Whether the request is none of the caller's own, and over for who observes with its head.
-        options: Further options of `Transport.request`.
+        context: How TLS is opened, where that isn't by the gateway's policy.
 
     Returns:
         The response; and who observes it, if somebody does, and has to be told of its end.
     """
     seen = pool.observer.begin(route, call.method, url, orchestrator=orchestrator, request_id=call.request_id)
     if seen is None:
-        return await _exchange(pool, url, call, headers, orchestrator, judge=judge, options=options), None
+        return await _exchange(pool, url, call, headers, orchestrator, judge=judge, context=context), None
     try:
         response = await _exchange(
-            pool, url, call, headers, orchestrator, judge=judge, options=options, seen=seen
+            pool, url, call, headers, orchestrator, judge=judge, context=context, seen=seen
         )
     except BaseException as error:
         seen.end(error)
@@ -79,25 +78,30 @@ async def _exchange(
     orchestrator: str,
     *,
     judge: Judge,
-    options: Mapping[str, Any],
+    context: ssl.SSLContext | None,
     seen: Observation | None = None,
-) -> aiohttp.ClientResponse:
+) -> Reply:
     details = {"orchestrator": orchestrator, "request_id": call.request_id}
     transport = await pool.transport()
-    target = URL(url, encoded=True)
-    limits = _limits(call.timeout.connect)
+    target = url
     sent = dict(headers)
     if call.method != "GET":
         sent["Content-Type"] = call.body.content_type
     with translated(url, connect=call.timeout.connect, **details):
         for _ in range(2):
-            body = payload(call.body.content) if call.method != "GET" else None
-            sending = transport.request(
-                call.method, target, fresh=call.paid, data=body, headers=sent, timeout=limits, **options
+            sending = transport.send(
+                call.method,
+                target,
+                headers=sent,
+                body=call.body.content if call.method != "GET" else None,
+                escaped=True,
+                fresh=call.paid,
+                connect=call.timeout.connect,
+                context=context,
             )
             try:
                 if call.timeout.first_byte is None:
-                    response: aiohttp.ClientResponse = await sending
+                    response = await sending
                 else:
                     async with asyncio.timeout(call.timeout.first_byte) as waiting:
                         response = await sending
@@ -128,13 +132,7 @@ async def _exchange(
     raise judge(response.status, response.headers, content)
 
 
-@lru_cache(maxsize=16)
-def _limits(connect: float | None) -> aiohttp.ClientTimeout:
-    """What aiohttp is to limit; most calls have the same."""
-    return aiohttp.ClientTimeout(total=None, connect=connect)
-
-
-async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read_up_to(response: Reply, limit: int) -> bytes:
     """The beginning of a body; an error's is kept even when the connection breaks in its middle, or waits."""
     body = bytearray()
     try:
@@ -143,6 +141,6 @@ async def _read_up_to(response: aiohttp.ClientResponse, limit: int) -> bytes:
                 body += chunk
                 if len(body) >= limit:
                     break
-    except (aiohttp.ClientError, TimeoutError):
-        _logger.debug("the body of an error from %s broke off", redact(str(response.url)))
+    except (OSError, zlib.error):  # a TimeoutError is an OSError
+        _logger.debug("the body of an error from %s broke off", redact(response.url))
     return bytes(body[:limit])

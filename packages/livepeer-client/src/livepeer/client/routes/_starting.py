@@ -6,9 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from .._bodies import SMALL, skip, whole
 from .._http import Pool, translated, within
@@ -16,6 +14,9 @@ from .._observing import asking
 from .._urls import redact
 from ..errors import LivepeerError, ResponseError
 from ..inputs import Body, encode_input
+
+if TYPE_CHECKING:
+    from livepeer.trickle.transport import Reply
 
 __all__ = ["CHANNELS", "json_object", "start_body", "tell"]
 
@@ -36,7 +37,7 @@ def start_body(**fields: Any) -> Body:
     return encode_input({name: value for name, value in fields.items() if value is not None})
 
 
-async def json_object(response: aiohttp.ClientResponse, what: str, **details: Any) -> dict[str, Any]:
+async def json_object(response: Reply, what: str, **details: Any) -> dict[str, Any]:
     """The JSON object that an answer has to be.
 
     Args:
@@ -48,7 +49,7 @@ async def json_object(response: aiohttp.ClientResponse, what: str, **details: An
         ResponseError: It is something else, or too long.
         FirstByteTimeout: Its rest doesn't come.
     """
-    url = str(response.url)
+    url = response.url
     with translated(url, **details):
         async with within(_BODY_PATIENCE, url, **details):
             body = await whole(response, SMALL, f"The answer to {what[0].lower()}{what[1:]}", **details)
@@ -81,7 +82,7 @@ async def tell(
             with asking(pool, "stop", method, url) as answered:
                 async with (
                     within(patience, url),
-                    transport.request(method, url, headers=headers) as response,
+                    await transport.send(method, url, headers=headers) as response,
                 ):
                     answered(response.status)
                     await skip(response)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, MutableMapping
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from .._http import Pool
 from .._urls import check_path, join_path
@@ -21,6 +19,9 @@ from ._byoc_live import start_stream
 from ._byoc_verdict import job_verdict
 from ._job import job_header
 from ._sending import send
+
+if TYPE_CHECKING:
+    from livepeer.trickle.transport import Reply
 
 __all__ = ["ByocRoute"]
 
@@ -130,7 +131,7 @@ class ByocRoute:
         self._pool.track(answer)
         return answer
 
-    def _decoder(self, response: aiohttp.ClientResponse, seconds: int) -> Any:
+    def _decoder(self, response: Reply, seconds: int) -> Any:
         from ..events import decoder_for
 
         told = response.headers.get("X-Metadata")

@@ -33,7 +33,7 @@ from ._job import job_header
 from ._sending import send
 
 if TYPE_CHECKING:
-    import aiohttp
+    from livepeer.trickle.transport import Reply
 
 __all__ = ["GatewayNodeRoute"]
 
@@ -87,7 +87,7 @@ class GatewayNodeRoute:
             self._pool, join_path(self.gateway, f"/process/request{path}"),
             dataclasses.replace(call, method="POST", paid=True),
             route=self.name, control=False, headers=headers, orchestrator=self.orchestrator, judge=judge,
-            options=self._verified(),
+            context=self._verified(),
         )  # fmt: skip
         if _ORCHESTRATOR not in response.headers:
             failure = no_answer(
@@ -125,7 +125,7 @@ class GatewayNodeRoute:
             )
         return path
 
-    def _answer(self, response: aiohttp.ClientResponse, seen: Observation | None, seconds: int) -> Answer:
+    def _answer(self, response: Reply, seen: Observation | None, seconds: int) -> Answer:
         answer = Answer(
             response,
             orchestrator=response.headers[_ORCHESTRATOR],
@@ -152,9 +152,7 @@ class GatewayNodeRoute:
         return decoder
 
     @staticmethod
-    def _give_up(
-        response: aiohttp.ClientResponse, seen: Observation | None, failure: LivepeerError
-    ) -> NoReturn:
+    def _give_up(response: Reply, seen: Observation | None, failure: LivepeerError) -> NoReturn:
         from livepeer.trickle.transport import hang_up
 
         hang_up(response)
@@ -162,12 +160,12 @@ class GatewayNodeRoute:
             seen.end(failure)
         raise failure
 
-    def _verified(self) -> dict[str, Any]:
+    def _verified(self) -> ssl.SSLContext | None:
         """A node speaks plain HTTP: what speaks TLS before it has an ordinary certificate."""
         tls = self._pool.tls
         if urlsplit(self.gateway).scheme != "https" or tls.mode in ("insecure", "verify"):
-            return {}
-        return {"ssl": _verifying(tls.ca)}
+            return None
+        return _verifying(tls.ca)
 
 
 @lru_cache(maxsize=4)

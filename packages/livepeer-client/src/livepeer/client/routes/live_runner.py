@@ -9,8 +9,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import aiohttp
-
 from .._http import Pool
 from .._observing import Observation
 from .._urls import allowed, check_path, join_path
@@ -27,6 +25,8 @@ from ._starting import CHANNELS, json_object, start_body, tell
 from ._verdict import verdict
 
 if TYPE_CHECKING:
+    from livepeer.trickle.transport import Reply
+
     from ..payments.wallet import Wallet
 
 __all__ = ["LiveRunnerRoute"]
@@ -109,9 +109,7 @@ class LiveRunnerRoute:
             raise
         return started
 
-    def _answer(
-        self, response: aiohttp.ClientResponse, seen: Observation | None, stop: Stop | None = None
-    ) -> Answer:
+    def _answer(self, response: Reply, seen: Observation | None, stop: Stop | None = None) -> Answer:
         runner = self._runner
         answer = Answer(
             response,
@@ -171,16 +169,14 @@ class LiveRunnerRoute:
 
     async def _send_paid(
         self, url: str, call: Call, *, control: bool = True
-    ) -> tuple[aiohttp.ClientResponse, Observation | None]:
+    ) -> tuple[Reply, Observation | None]:
         """Send what the orchestrator may want to be paid for."""
         runner, wallet = self._runner, self._wallet
         if wallet is None or runner.price is None:
             return await self._send(url, call, control=control)
         from ._paid import paid
 
-        async def send(
-            headers: Mapping[str, str], leaves: bool
-        ) -> tuple[aiohttp.ClientResponse, Observation | None]:
+        async def send(headers: Mapping[str, str], leaves: bool) -> tuple[Reply, Observation | None]:
             return await self._send(
                 url, dataclasses.replace(call, paid=leaves), control=control, headers=headers, asked=True
             )
@@ -199,7 +195,7 @@ class LiveRunnerRoute:
         control: bool = True,
         headers: Mapping[str, str] = _NONE,
         asked: bool = False,
-    ) -> tuple[aiohttp.ClientResponse, Observation | None]:
+    ) -> tuple[Reply, Observation | None]:
         """Send, and return the response when its head is there; a status outside of 2xx raises."""
         orchestrator = self._runner.orchestrator
         details = {"orchestrator": orchestrator, "request_id": call.request_id}
@@ -218,7 +214,7 @@ class LiveRunnerRoute:
             headers={"X-Request-Id": call.request_id, **headers}, orchestrator=orchestrator, judge=judge,
         )  # fmt: skip
 
-    async def _object(self, response: aiohttp.ClientResponse, call: Call, what: str) -> dict[str, Any]:
+    async def _object(self, response: Reply, call: Call, what: str) -> dict[str, Any]:
         return await json_object(
             response, what, orchestrator=self._runner.orchestrator, request_id=call.request_id
         )

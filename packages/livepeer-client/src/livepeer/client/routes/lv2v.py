@@ -14,9 +14,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
-from .._http import Pool
+from .._http import Pool, unsent
 from .._urls import allowed, join_path
 from ..errors import ConfigurationError, ConnectionFailed, LivepeerError
 from ..records import place_of
@@ -108,10 +106,7 @@ class LV2VRoute:
                 )
                 answer = await json_object(response, f"The start of {model!r}", **details)
         except ConnectionFailed as error:
-            cause = error.__cause__
-            if isinstance(cause, aiohttp.ClientConnectionError) and not isinstance(
-                cause, aiohttp.ClientConnectorError | aiohttp.ServerFingerprintMismatch
-            ):
+            if isinstance(error.__cause__, OSError) and not unsent(error):
                 raise dropped(model, details) from error
             raise
         return await self._started(answer, transcoder, model)
