@@ -119,9 +119,7 @@ class PaidNet:
 
     def _start(self) -> None:
         command = [str(find_anvil()), *self._anvil]
-        anvil = Node(
-            "anvil", command, self.folder / "anvil.log", lambda: bool(self.chain.rpc("eth_chainId"))
-        )
+        anvil = Node("anvil", command, self.folder / "anvil.log", lambda: bool(self.chain.rpc("eth_chainId")))
         self._begin(anvil)
         anvil.wait()
         contract = self.chain.deploy(self._usd_per_eth)

@@ -232,14 +232,15 @@ class Exchange:
         self._bill.sent = True
 
     def _not_taken(self, step: Pay, error: LivepeerError) -> NoReturn:
-        assert self.reservation is not None
+        reservation, self.reservation = self.reservation, None
+        assert reservation is not None
         if self._unsent(error):
-            self.reservation.release()
+            reservation.release()
         elif isinstance(error, CapacityError) or (isinstance(error, OrchestratorError) and unknown(error)):
-            self.reservation.held()
-            self._on_held(Held(step.signed, step.challenge, step.owner, self.reservation, time.monotonic()))
+            reservation.held()
+            self._on_held(Held(step.signed, step.challenge, step.owner, reservation, time.monotonic()))
         else:
-            self.reservation.unknown()
+            reservation.unknown()
         if not isinstance(error, Asked):
             raise error
         raise PaymentError(

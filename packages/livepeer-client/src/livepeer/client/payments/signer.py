@@ -14,7 +14,6 @@ from .._bodies import SMALL, whole
 from .._headers import HeaderSource
 from .._http import Pool, within
 from .._observing import asking
-from .._secrets import Secret
 from .._urls import is_loopback, redact
 from ..errors import ConfigurationError, LivepeerError, PaymentError, SignerError
 from .signing import Signed, SignRequest, read_payer, refusal
@@ -110,17 +109,14 @@ class Signer:
         url = _below(self.url, path)
         async with within(_PATIENCE, url):
             given = await self._headers.get(renew=renew)
-        headers = {**given, "Content-Type": Secret("application/json")}
+        headers = {**given, "Content-Type": "application/json"}
         transport = await self._pool.transport()
         with asking(self._pool, "signer", "POST", url, request_id=request_id) as answered:
-            async with (
-                within(_PATIENCE, url),
-                await transport.send(
-                    "POST", url, headers=headers, body=body, context=self._verified(url)
-                ) as answer,
-            ):
-                answered(answer.status)
-                return answer.status, await whole(answer, SMALL, f"The answer of {redact(url)}")
+            async with within(_PATIENCE, url):
+                sending = transport.send("POST", url, headers=headers, body=body, context=self._verified(url))
+                async with await sending as answer:
+                    answered(answer.status)
+                    return answer.status, await whole(answer, SMALL, f"The answer of {redact(url)}")
 
     def _verified(self, url: str) -> ssl.SSLContext | None:
         """A signer gets a key, so it has to prove its name by an ordinary certificate, off this machine."""
