@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .network import LocalNetwork
+    from .network import LocalNetwork, PaidMode, Signer
     from .samples import SampleRunners
 
-__all__ = ["LocalNetwork", "SampleRunners", "__version__"]
+__all__ = ["LocalNetwork", "PaidMode", "SampleRunners", "Signer", "__version__"]
 
-_LAZY = {"LocalNetwork": "network", "SampleRunners": "samples"}
+_LAZY = {
+    "LocalNetwork": "network",
+    "PaidMode": "network",
+    "SampleRunners": "samples",
+    "Signer": "network",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -86,15 +86,20 @@ class TrickleServer:
         segment.close()
         return segment.seq
 
-    async def read_along(self, name: str) -> None:
+    async def read_along(self, name: str, on_segment: Callable[[], None] = lambda: None) -> None:
         """Be a reader that waits for the next segment, each time, and ends with the channel.
 
         It takes one of the ring's places, as every reader at the head does.
+
+        Args:
+            name: The channel.
+            on_segment: Called for each segment when the wait for it begins, at the end of the one before.
         """
         channel = self._channels.get(name)
         while channel is not None and not channel.closed:
             segment = channel.for_read(NEXT)
             assert segment is not None
+            on_segment()
             if segment.closed:  # by its number, before it was begun: the next one is this one again
                 await asyncio.sleep(_AGAIN)
                 continue

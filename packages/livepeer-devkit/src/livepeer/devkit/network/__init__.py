@@ -10,6 +10,7 @@ One module per part of the orchestrator:
 - `byoc`, `byoc_streams` and `byoc_workers`: its calls, its streams, and the way to its workers;
 - `lv2v`, `ai_worker`, `containers` and `models`: live video-to-video, and what runs it;
 - `description`, `rpc` and `credentials`: what it says of itself over gRPC, and the tokens that it hands out;
+- `paid`: payments, on a network where there are any;
 - `proxying` and `upgrading`: HTTP and WebSockets carried to the runner;
 - `mux`, `paths`, `answers` and `gojson`: the habits of Go's standard library that clients can see;
 - `certificate`, `one_port` and `orchestrator`: TLS, HTTP beside gRPC, and all of it together;
@@ -21,5 +22,6 @@ It is a development tool, measured against go-livepeer; it is no orchestrator fo
 from __future__ import annotations
 
 from .local import LocalNetwork
+from .paid.signers import PaidMode, Signer
 
-__all__ = ["LocalNetwork"]
+__all__ = ["LocalNetwork", "PaidMode", "Signer"]

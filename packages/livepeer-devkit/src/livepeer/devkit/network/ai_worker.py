@@ -26,7 +26,13 @@ class AIWorker:
 
     def __init__(self, configured: Sequence[Mapping[str, Any]] = ()) -> None:
         self.models: list[Model] = [
-            Model(entry["model_id"], entry["url"], entry.get("capacity") or 1, bool(entry.get("warm")))
+            Model(
+                entry["model_id"],
+                entry["url"],
+                entry.get("capacity") or 1,
+                bool(entry.get("warm")),
+                price=entry.get("price_per_unit", 0),
+            )
             for entry in configured
         ]
         self._containers: Containers | None = None

@@ -15,9 +15,11 @@ from .gojson import encode
 __all__ = [
     "BareResponse",
     "BareStream",
+    "canonical",
     "dropped",
     "error",
     "json_answer",
+    "json_error",
     "no_content",
     "not_found",
     "prepare_headers",
@@ -80,6 +82,22 @@ def not_found() -> web.Response:
 def json_answer(value: Any) -> web.Response:
     """A successful answer of an orchestrator's handlers."""
     return web.Response(body=encode(value), headers={"Content-Type": "application/json"})
+
+
+def json_error(text: str, status: int) -> web.Response:
+    """An error as go-livepeer's ``respondJsonError`` writes it: what is its own fault goes unsaid."""
+    hidden = {500: "Internal Server Error", 503: "Service Unavailable Error"}
+    return web.Response(
+        body=encode({"error": {"message": hidden.get(status, text)}}) + b"\n",
+        status=status,
+        reason=reason(status),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+def canonical(name: str) -> str:
+    """A header's name as Go writes it: ``Livepeer-Payment``."""
+    return "-".join(part.capitalize() for part in name.split("-"))
 
 
 def no_content() -> web.Response:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from . import answers, paths
 from .mux import Mux, split_target
-from .proxying import Proxy, Target
+from .proxying import Cut, Proxy, Target
 from .records import Runner, Session
 from .registry import Registry
 from .validation import Refused
+
+if TYPE_CHECKING:
+    from .paid.reservations import Reservations
 
 __all__ = ["Apps"]
 
@@ -21,9 +26,10 @@ _RUN = "/run/"
 class Apps:
     """The calls under ``/apps/`` and ``/run/``."""
 
-    def __init__(self, registry: Registry, proxy: Proxy) -> None:
+    def __init__(self, registry: Registry, proxy: Proxy, paid: Reservations | None = None) -> None:
         self._registry = registry
         self._proxy = proxy
+        self._paid = paid
 
     def add_routes(self, mux: Mux) -> None:
         """Serve these calls, except ``/run/``, which goes before the table of patterns (`run`)."""
@@ -33,12 +39,13 @@ class Apps:
         mux.handle("/apps/{runner_id}/session/{session_id}/app/{app_path...}", self.session)
         mux.handle("/apps/{runner_id}/app/{app_path...}", self.single_shot)
 
-    async def reserve(self, _request: web.Request, values: Mapping[str, bytes]) -> web.StreamResponse:
+    async def reserve(self, request: web.Request, values: Mapping[str, bytes]) -> web.StreamResponse:
         """Begin a session of a persistent runner."""
         runner_id = _text(values["runner_id"])
         if self._registry.ready(runner_id).mode != "persistent":
             raise Refused("only persistent runners have sessions", 400)
-        runner, session, app_url = self._registry.reserve(runner_id)
+        reserve = self._registry.reserve if self._paid is None else partial(self._paid.reserve, request)
+        runner, session, app_url = reserve(runner_id)
         control_url = f"{self._registry.public_url}/apps/{runner.id}/session/{session.id}"
         return answers.json_answer({"session_id": session.id, "app_url": app_url, "control_url": control_url})
 
@@ -47,10 +54,15 @@ class Apps:
         self._registry.release(_text(values["runner_id"]), _text(values["session_id"]))
         return answers.no_content()
 
-    async def pay(self, _request: web.Request, values: Mapping[str, bytes]) -> web.StreamResponse:
-        """Refuse a payment: nothing costs anything here yet."""
-        self._registry.session(_text(values["runner_id"]), _text(values["session_id"]))
-        return answers.error("missing auth token", 403)
+    async def pay(self, request: web.Request, values: Mapping[str, bytes]) -> web.StreamResponse:
+        """Take a payment for a session; offchain there is nothing to pay."""
+        runner_id, session_id = _text(values["runner_id"]), _text(values["session_id"])
+        if self._paid is None:
+            self._registry.session(runner_id, session_id)
+            return answers.error("missing auth token", 403)
+        from .paid.payment_calls import payment_result
+
+        return payment_result(self._paid.top_up(request, runner_id, session_id))
 
     async def session(self, request: web.Request, values: Mapping[str, bytes]) -> web.StreamResponse:
         """Carry a request of a session to its runner."""
@@ -62,9 +74,13 @@ class Apps:
         runner_id = _text(values["runner_id"])
         if self._registry.ready(runner_id).mode != "single-shot":
             raise Refused("runner is not single-shot", 400)
-        runner, session, url = self._registry.reserve(runner_id)
+        cut = Cut()
+        if self._paid is None:
+            runner, session, url = self._registry.reserve(runner_id)
+        else:
+            runner, session, url = self._paid.reserve(request, runner_id, cut.now)
         try:
-            return await self._carry(request, runner, session, url, values["app_path"])
+            return await cut.carry(request, self._carry(request, runner, session, url, values["app_path"]))
         finally:
             self._registry.drop(runner, session)
 

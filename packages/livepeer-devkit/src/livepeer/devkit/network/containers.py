@@ -46,7 +46,8 @@ class NoAnswer(Exception):
 class Model:
     """One entry of ``-aiModels``, and what its container said of itself at the start.
 
-    `hardware` is ``{"pipeline", "model_id", "gpu_info": {"0": {"id", "name", "major", …}}}``.
+    `price` is in wei per pixel, 0 where the node's own price counts, and `hardware`
+    ``{"pipeline", "model_id", "gpu_info": {"0": {"id", "name", "major", …}}}``.
     """
 
     model_id: str
@@ -54,6 +55,7 @@ class Model:
     capacity: int = 1
     warm: bool = False
     version: str = "0.0.0"
+    price: int = 0
     hardware: dict[str, Any] = field(default_factory=dict)
 
 

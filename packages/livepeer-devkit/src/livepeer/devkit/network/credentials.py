@@ -1,12 +1,11 @@
 """What comes with a job for a built-in pipeline: a payment, and a segment header with the auth token.
 
 Offchain a payment may be absent and is never counted; the auth token must be one of this orchestrator's
-(``server/segment_rpc.go``, ``core/orchestrator.go``, v0.9.1).
+(``server/segment_rpc.go``, ``core/orchestrator.go``, v0.9.1). What a payment is worth elsewhere: `paid`.
 """
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import hmac
@@ -15,16 +14,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .gojson import decode_base64
 from .validation import Refused
 
 if TYPE_CHECKING:
     from livepeer.client._grpc import lp_rpc_pb2 as net
 
-__all__ = ["AuthTokens", "check_payment", "check_segment", "compatible"]
+__all__ = ["UNREADABLE", "VALID_FOR", "AuthTokens", "check_payment", "check_segment", "compatible"]
 
 VALID_FOR = 30 * 60  # seconds
-_ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-_UNREADABLE = "proto:\u00a0cannot parse invalid wire-format data"  # Go varies the space from build to build
+_MAX_DURATION = 5 * 60 * 1000  # milliseconds
+UNREADABLE = "proto:\u00a0cannot parse invalid wire-format data"  # Go varies the space from build to build
 
 
 class AuthTokens:
@@ -38,9 +38,9 @@ class AuthTokens:
         self._secret = secrets.token_bytes(32)
         self._clock = clock
 
-    def issue(self) -> tuple[bytes, str, int]:
-        """A new token, its session and when it expires."""
-        session, expiration = secrets.token_hex(4), int(self._clock()) + VALID_FOR
+    def issue(self, session: str | None = None) -> tuple[bytes, str, int]:
+        """A token for a session, by default a new one; the session, and when the token expires."""
+        session, expiration = session or secrets.token_hex(4), int(self._clock()) + VALID_FOR
         return self._sign(session, expiration), session, expiration
 
     def check(self, token: bytes, session: str, expiration: int) -> None:
@@ -56,38 +56,51 @@ class AuthTokens:
         return hmac.digest(self._secret, told, hashlib.sha256)
 
 
-def check_payment(header: str) -> None:
-    """Raise `Refused` for a payment that can't be read; none, and any other, will do."""
+def check_payment(header: str) -> net.Payment:
+    """The payment, empty when there is none. Raises `Refused` for one that can't be read."""
     from google.protobuf.message import DecodeError
 
     from livepeer.client._grpc import lp_rpc_pb2 as net
 
     try:
-        net.Payment.FromString(_decode(header))
+        return net.Payment.FromString(decode_base64(header))
     except binascii.Error as error:
         raise Refused(f"base64 decode error: {error}", 402) from None
     except DecodeError:
-        raise Refused(f"protobuf unmarshal error: {_UNREADABLE}", 402) from None
+        raise Refused(f"protobuf unmarshal error: {UNREADABLE}", 402) from None
 
 
-def check_segment(header: str, tokens: AuthTokens, capabilities: net.Capabilities) -> None:
-    """Raise `Refused` for a segment header without a token of ours, or with capabilities that aren't ours."""
+def check_segment(
+    header: str,
+    tokens: AuthTokens,
+    capabilities: net.Capabilities,
+    signed: Callable[[net.SegData], bool] | None = None,
+) -> net.SegData:
+    """Raise `Refused` for a segment header without a token of ours, or with capabilities that aren't ours.
+
+    `signed` says whether the payer signed it; offchain nobody has to.
+    """
     from google.protobuf.message import DecodeError
 
     from livepeer.client._grpc import lp_rpc_pb2 as net
 
     try:
-        segment = net.SegData.FromString(_decode(header))
+        segment = net.SegData.FromString(decode_base64(header))
     except binascii.Error:
         raise Refused("ErrorSegEncoding", 403) from None
     except DecodeError:
-        raise Refused(_UNREADABLE, 403) from None
+        raise Refused(UNREADABLE, 403) from None
+    if not 0 <= segment.duration <= _MAX_DURATION:
+        raise Refused("invalid duration", 403)
+    if signed is not None and not signed(segment):
+        raise Refused("ErrSegSig", 403)
     if not compatible(segment.capabilities, capabilities):
         raise Refused("incompatible capabilities", 403)
     if not segment.HasField("auth_token"):
         raise Refused("missing auth token", 403)
     token = segment.auth_token
     tokens.check(token.token, token.session_id, token.expiration)
+    return segment
 
 
 def compatible(wanted: net.Capabilities, offered: net.Capabilities) -> bool:
@@ -105,13 +118,3 @@ def compatible(wanted: net.Capabilities, offered: net.Capabilities) -> bool:
             if name not in models or (model.warm and not models[name].warm):
                 return False
     return True
-
-
-def _decode(header: str) -> bytes:
-    """Base64 as Go reads it: padded, of the standard alphabet."""
-    data = header.encode("utf-8", "surrogateescape").translate(None, b"\r\n")
-    try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error:
-        wrong = next((at for at, byte in enumerate(data) if byte not in _ALPHABET), len(data))
-        raise binascii.Error(f"illegal base64 data at input byte {wrong}") from None

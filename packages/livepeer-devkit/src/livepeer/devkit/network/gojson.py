@@ -7,15 +7,32 @@ it; `unmarshal` wants nothing behind that.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-__all__ = ["GoJSONError", "Kind", "decode", "encode", "unmarshal"]
+__all__ = ["GoJSONError", "Kind", "decode", "decode_base64", "encode", "unmarshal"]
+
+_ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 
 Kind = (
-    Literal["string", "string?", "bool", "int", "int64", "number", "strings", "object", "any", "gpu"]
+    Literal[
+        "string",
+        "string?",
+        "bool",
+        "int",
+        "int64",
+        "number",
+        "int?",
+        "strings",
+        "object",
+        "any",
+        "gpu",
+        "bytes",
+    ]
     | Mapping[str, Any]
 )
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -25,12 +42,21 @@ _PLAIN: dict[str, tuple[tuple[type, ...], str]] = {
     "string?": ((str,), "string"),
     "bool": ((bool,), "bool"),
     "int": ((int,), "int"),
+    "int?": ((int,), "int"),
     "int64": ((int,), "int64"),
     "number": ((int, float, str), "json.Number"),
     "object": ((dict,), "map[string]interface {}"),
     "any": ((object,), "interface {}"),
 }
-_ZERO: dict[str, Any] = {"string": "", "number": "", "bool": False, "int": 0, "int64": 0, "strings": []}
+_ZERO: dict[str, Any] = {
+    "string": "",
+    "number": "",
+    "bool": False,
+    "int": 0,
+    "int64": 0,
+    "strings": [],
+    "bytes": b"",
+}
 _SPACE = " \t\r\n"
 _LITERALS = {"t": "true", "f": "false", "n": "null"}
 
@@ -53,7 +79,7 @@ def decode(body: bytes, struct: str, fields: Mapping[str, Kind]) -> dict[str, An
     Args:
         body: The request's body.
         struct: The name of the Go type, which stands in the errors.
-        fields: The kind of each field by its JSON name. ``string?`` is a string that is None when absent. A
+        fields: The kind of each field by its JSON name. ``string?`` and ``int?`` are None when absent. A
             mapping is a nested object (its Go type under the empty name), and ``{"[]": kind}`` a list.
 
     Raises:
@@ -61,6 +87,16 @@ def decode(body: bytes, struct: str, fields: Mapping[str, Kind]) -> dict[str, An
     """
     value, _ = _first_value(body)
     return _fields(value, struct, fields)
+
+
+def decode_base64(text: str) -> bytes:
+    """Base64 as Go reads it: padded, of the standard alphabet. Raises `binascii.Error`."""
+    data = text.encode("utf-8", "surrogateescape").translate(None, b"\r\n")
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error:
+        wrong = next((at for at, byte in enumerate(data) if byte not in _ALPHABET), len(data))
+        raise binascii.Error(f"illegal base64 data at input byte {wrong}") from None
 
 
 def unmarshal(body: bytes | str, struct: str, fields: Mapping[str, Kind]) -> dict[str, Any]:
@@ -111,6 +147,13 @@ def _convert(item: Any, kind: Kind, struct: str, path: str) -> Any:
         if not isinstance(item, list):
             raise _wrong(item, "[]string", struct, path)
         return [_convert(one, "string", struct, path) for one in item]
+    if kind == "bytes":
+        if not isinstance(item, str):
+            raise _wrong(item, "[]uint8", struct, path)
+        try:
+            return decode_base64(item)
+        except binascii.Error as error:
+            raise GoJSONError(str(error)) from None
     if kind == "gpu":  # an index of a local device stands for an object
         if isinstance(item, int) and not isinstance(item, bool):
             return {"id": str(item)}

@@ -18,9 +18,16 @@ __all__: list[str] = []
 @contextlib.asynccontextmanager
 async def _serve(settings: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     listener = listen(settings["host"], settings["port"])
-    options = {name: settings[name] for name in ("secret", "tls", "models")}
+    options = {name: settings[name] for name in ("secret", "tls", "models", "paid")}
     async with Orchestrator(listener, **options) as orchestrator:
-        yield {"url": orchestrator.url, "port": listener.getsockname()[1]}
+        told = {"url": orchestrator.url, "port": listener.getsockname()[1]}
+        if orchestrator.till is None:
+            yield told
+            return
+        from .paid.control import Control
+
+        async with Control(orchestrator.till.answers()) as control:
+            yield told | {"control": control.url}
 
 
 class _Ordinary(logging.Filter):

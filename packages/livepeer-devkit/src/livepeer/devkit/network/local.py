@@ -10,6 +10,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,8 @@ from urllib.parse import urlsplit
 from livepeer.trickle.errors import ConfigurationError, LivepeerError
 
 from ..samples import SampleRunners
-from .models import START_TIMEOUT, checked_models
+from .models import PIPELINE, START_TIMEOUT, checked_models
+from .paid.signers import PaidMode, Signer, Signers
 from .process import Child
 
 __all__ = ["LocalNetwork"]
@@ -32,7 +34,7 @@ class LocalNetwork:
 
     Each is a process of its own, so a caller whose thread is blocked doesn't stop it, and none outlives the
     caller, also when the caller is killed. Nothing is downloaded and no account is needed. The orchestrator
-    answers as go-livepeer v0.9.1 does offchain.
+    answers as go-livepeer v0.9.1 does offchain, or with `paid` as it does on-chain.
 
     Use it as a context manager (``with`` or ``async with``), or call `start` and `stop`.
 
@@ -46,7 +48,10 @@ class LocalNetwork:
             ``{"model_id": "noop", "url": "http://127.0.0.1:9000"}``, as go-livepeer's ``-aiModels`` has them
             (with ``pipeline``, ``capacity`` and ``warm`` if you like). When the orchestrator starts, it asks
             each container for ``/health``, ``/hardware/info`` and ``/version``, and waits two minutes at
-            most. With no model it has no AI worker.
+            most. With no model it has no AI worker. A model's ``price_per_unit`` is in wei per pixel.
+        paid: What makes everything cost something (`PaidMode`, or True for its defaults): runners need a
+            price in US dollars, callers a payment by one of the signers. The samples then cost a tenth of a
+            cent a call, or 36 cents an hour.
 
     Raises:
         ConfigurationError: A sample of that name doesn't exist, or a model can't be meant so.
@@ -61,6 +66,7 @@ class LocalNetwork:
         secret: str | None = None,
         host: str = "127.0.0.1",
         lv2v: Sequence[Mapping[str, Any]] = (),
+        paid: PaidMode | bool = False,
     ) -> None:
         self._names = SampleRunners.checked_names(samples)
         self._tls = tls
@@ -68,6 +74,8 @@ class LocalNetwork:
         self._host = host
         self._models = checked_models(lv2v)
         self._secret = secret or secrets.token_hex(16)
+        self._paid = PaidMode() if paid is True else paid or None
+        self._signers = Signers(self._paid) if self._paid is not None else None
         self._url = ""
         self._orchestrator: Child | None = None
         self._samples: SampleRunners | None = None
@@ -97,7 +105,41 @@ class LocalNetwork:
 
     def env(self) -> dict[str, str]:
         """The environment variables that point the client, ``serve()`` and the command at this network."""
-        return {"LIVEPEER_ORCH_URL": self.orch_url, "LIVEPEER_ORCH_SECRET": self.orch_secret}
+        variables = {"LIVEPEER_ORCH_URL": self.orch_url, "LIVEPEER_ORCH_SECRET": self.orch_secret}
+        return variables | ({"LIVEPEER_SIGNER_URL": self.signer_url} if self._signers is not None else {})
+
+    # ------------------------------------------------------------------ what it costs
+
+    @property
+    def signers(self) -> Mapping[str, Signer]:
+        """The signers of a paid network by their names."""
+        return self._money().by_name
+
+    @property
+    def signer_url(self) -> str:
+        """The address of a paid network's first signer, which is rich by default."""
+        self._running()
+        return next(iter(self.signers.values())).url
+
+    def credited(self, manifest_id: str) -> Fraction:
+        """What the orchestrator credited for a session, in wei: the expected value of every good ticket."""
+        return self._money().account(manifest_id)["credited"]
+
+    def debited(self, manifest_id: str) -> Fraction:
+        """What it charged for it, in wei."""
+        return self._money().account(manifest_id)["debited"]
+
+    def balance(self, manifest_id: str) -> Fraction:
+        """What is left of it, in wei; the account of a session that nobody paid for has nothing."""
+        return self._money().account(manifest_id)["amount"]
+
+    def mine(self, blocks: int) -> None:
+        """Let blocks pass on the chain; 41 of them end every ticket parameter."""
+        self._money().mine(blocks)
+
+    def set_eth_usd(self, eth_usd: float) -> None:
+        """Change what ETH costs in US dollars, and with it what runners cost in wei, for new sessions."""
+        self._money().changed(eth_usd=eth_usd)
 
     # ------------------------------------------------------------------ what it does
 
@@ -113,12 +155,16 @@ class LocalNetwork:
         # They load while the other starts. A restart is no attack here, and there may be many in a minute.
         samples = SampleRunners(self._names, tls="insecure") if self._names else None
         try:
+            if self._signers is not None:
+                self._signers.start()
             self._say_hello(orchestrator)
             if samples is not None:
-                samples.start(self._url, self._secret)
+                samples.start(self._url, self._secret, paid=self._paid is not None)
                 self._samples = samples
         except BaseException:
             orchestrator.kill()
+            if self._signers is not None:
+                self._signers.kill()
             if samples is not None:
                 samples.kill()
             self._orchestrator = None
@@ -133,13 +179,16 @@ class LocalNetwork:
             if samples is not None:
                 samples.stop()
         finally:
+            if self._signers is not None:
+                self._signers.kill()
             if orchestrator is not None:
                 orchestrator.stop()
 
     def restart(self) -> None:
         """Kill the orchestrator and start it again: same port, new certificate, everything forgotten.
 
-        Calls under way are cut without an answer. The samples notice and register again (`wait_for`).
+        Calls under way are cut without an answer. The samples notice and register again (`wait_for`). The
+        signers of a paid network stay.
         """
         self._running().kill()
         self._orchestrator = None
@@ -215,6 +264,13 @@ class LocalNetwork:
             )
         return self._orchestrator
 
+    def _money(self) -> Signers:
+        if self._signers is None:
+            raise ConfigurationError(
+                "Nothing costs anything on this network.", hint="Make it with LocalNetwork(paid=True)."
+            )
+        return self._signers
+
     def _say_hello(self, child: Child) -> None:
         settings = {
             "host": self._host,
@@ -222,10 +278,14 @@ class LocalNetwork:
             "secret": self._secret,
             "tls": self._tls,
             "models": self._models,
+            "paid": self._signers.orchestrator_settings if self._signers is not None else None,
         }
         patience = START_TIMEOUT * len(self._models) + _STARTING
         told = child.start(settings, timeout=patience)
         self._orchestrator, self._url, self._port = child, told["url"], told["port"]
+        if self._signers is not None:
+            models = sorted({f"{PIPELINE}/{model['model_id']}" for model in self._models})
+            self._signers.meet(self._url, models, told["control"])
 
     def _discovered(self) -> list[dict[str, Any]]:
         listed = self._ask("/discovery", {})

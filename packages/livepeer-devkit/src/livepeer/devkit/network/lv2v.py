@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from livepeer.client._grpc import lp_rpc_pb2 as net
 
+    from .paid.meter import Meter
+    from .paid.till import Till
+
 __all__ = ["LiveVideoToVideo"]
 
 _CHANNELS = {
@@ -54,6 +57,7 @@ class LiveVideoToVideo:
         tokens: What callers show.
         capabilities: What the orchestrator has at the moment.
         public_url: The orchestrator's address, without a trailing slash.
+        till: Who is paid for them; offchain nobody.
     """
 
     def __init__(
@@ -63,7 +67,10 @@ class LiveVideoToVideo:
         tokens: AuthTokens,
         capabilities: Callable[[], net.Capabilities],
         public_url: str,
+        *,
+        till: Till | None = None,
     ) -> None:
+        self._till = till
         self._worker = worker
         self._trickle = trickle
         self._tokens = tokens
@@ -85,12 +92,15 @@ class LiveVideoToVideo:
             return answers.dropped(request)
         if not self._worker.has_capacity(asked["model_id"]):
             raise Refused("insufficient capacity", 503)
-        check_payment(request.headers.get("Livepeer-Payment", ""))
-        check_segment(request.headers.get("Livepeer-Segment", ""), self._tokens, self._capabilities())
-        manifest_id = secrets.token_hex(4)
+        manifest_id, meter = secrets.token_hex(4), None
+        if self._till is None:
+            check_payment(request.headers.get("Livepeer-Payment", ""))
+            check_segment(request.headers.get("Livepeer-Segment", ""), self._tokens, self._capabilities())
+        else:
+            meter = self._till.admit(request.headers, manifest_id)
         for suffix, mime_type in _CHANNELS.items():
             self._trickle.create(manifest_id + suffix, mime_type)
-        self._read_along(manifest_id)
+        self._read_along(manifest_id, meter)
         base = f"{self._url}/ai/trickle/{manifest_id}"
         common = {
             "control_url": f"{base}-control",
@@ -118,9 +128,17 @@ class LiveVideoToVideo:
             return answers.dropped(request)  # and its channels stay
         return answers.json_answer(common | {"publish_url": base, "subscribe_url": f"{base}-out"})
 
-    def _read_along(self, manifest_id: str) -> None:
+    def _read_along(self, manifest_id: str, meter: Meter | None) -> None:
         """The orchestrator counts what is to be paid by the segments of the input, free or not."""
-        reading = asyncio.create_task(self._trickle.read_along(manifest_id))
+
+        def charge() -> None:
+            try:
+                if meter is not None:
+                    meter.look()
+            except Refused:
+                self.channel_closed(manifest_id)
+
+        reading = asyncio.create_task(self._trickle.read_along(manifest_id, charge))
         self._reading.add(reading)
         reading.add_done_callback(self._reading.discard)
 

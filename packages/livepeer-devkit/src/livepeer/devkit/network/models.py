@@ -19,7 +19,7 @@ def checked_models(configured: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     Raises:
         ConfigurationError: An entry has another pipeline, or no model or address.
     """
-    known = {"pipeline", "model_id", "url", "capacity", "warm"}
+    known = {"pipeline", "model_id", "url", "capacity", "warm", "price_per_unit"}
     checked = []
     for entry in configured:
         wrong = sorted(set(entry) - known)

@@ -1,6 +1,6 @@
 """The embedded orchestrator: every part of it on one port.
 
-Left for later: payments and the built-in batch pipelines.
+Left for later: the built-in batch pipelines. Payments are in `paid`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ from .oversize import refuse_oversize
 from .proxying import Proxy
 from .registry import HEARTBEAT_INTERVAL, Registry
 from .sessions import SessionCallbacks
-from .validation import Refused
+from .validation import PaymentRequired, Refused
 
 if TYPE_CHECKING:
     from livepeer.client._grpc import lp_rpc_pb2 as net
+
+    from .paid.till import Till
 
 __all__ = ["Orchestrator", "listen"]
 
@@ -72,6 +74,7 @@ class Orchestrator:
         secret: What runners register with; empty turns registration off.
         tls: Whether it speaks HTTPS, with a certificate made at each start.
         models: The models of its AI worker (`models.checked_models`); none: it has no AI worker.
+        paid: What makes it an on-chain node (`paid.till.Till`); offchain nothing costs anything.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Orchestrator:
         secret: str,
         tls: bool = True,
         models: Sequence[Mapping[str, Any]] = (),
+        paid: Mapping[str, Any] | None = None,
     ) -> None:
         host, port = listener.getsockname()[:2]
         self.url: str = f"{'https' if tls else 'http'}://{host}:{port}"
@@ -89,7 +93,13 @@ class Orchestrator:
         self.worker: AIWorker = AIWorker(models)
         self.tokens: AuthTokens = AuthTokens()
         self._secret = secret
-        self.registry: Registry = Registry(secret, self.trickle, self.url)
+        self.till: Till | None = None
+        if paid is not None:
+            from .paid.till import Till
+
+            self.till = Till(paid, self.tokens, self.worker, self.url)
+        prices = self.till.prices if self.till is not None else None
+        self.registry: Registry = Registry(secret, self.trickle, self.url, prices=prices)
         self.capabilities: Capabilities = Capabilities()
         self._listener = listener
         self._context = server_context(host) if tls else None
@@ -137,8 +147,15 @@ class Orchestrator:
         app = web.Application(client_max_size=64 << 20)
         app.on_response_prepare.append(answers.prepare_headers)
         self.trickle.add_routes(app)
-        mux, apps = Mux(), Apps(self.registry, proxy)
-        lv2v = LiveVideoToVideo(self.worker, self.trickle, self.tokens, self._capabilities, self.url)
+        mux, paid = Mux(), None
+        if self.till is not None:
+            paid = self.till.reservations(self.registry)
+            self._stack.callback(paid.close)
+            self.till.add_routes(mux)
+        apps = Apps(self.registry, proxy, paid)
+        lv2v = LiveVideoToVideo(
+            self.worker, self.trickle, self.tokens, self._capabilities, self.url, till=self.till
+        )
         self.on_channel_closed.append(lv2v.channel_closed)
         for part in (
             Heartbeats(self.registry),
@@ -163,6 +180,8 @@ class Orchestrator:
                 return carried if carried is not None else await mux.dispatch(request)
             except Refused as refused:
                 return answers.error(refused.text, refused.status)
+            except PaymentRequired as required:
+                return required.answer
             except GoJSONError as error:
                 return answers.error(str(error), 400)
             except ConnectionResetError:
@@ -188,7 +207,9 @@ class Orchestrator:
         from .description import SelfDescription
         from .rpc import RPCServer
 
-        server = RPCServer(SelfDescription(self.worker, self.tokens, self.capabilities.prices, self.url))
+        cashier = self.till.cashier if self.till is not None else None
+        description = SelfDescription(self.worker, self.tokens, self.capabilities.prices, self.url, cashier)
+        server = RPCServer(description)
         self._stack.push_async_callback(server.aclose)
         return await server.start()
 

@@ -7,11 +7,14 @@ runner that dies in mid-body leaves a truncated answer.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
 import zlib
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,7 +26,9 @@ from . import answers, paths, sniffing, upgrading
 from .mux import split_target
 from .uploading import Upload
 
-__all__ = ["Proxy", "Target", "connect_error"]
+__all__ = ["Cut", "Proxy", "Target", "connect_error"]
+
+_ANSWERED = "livepeer.answered"  # set in a request whose runner has answered
 
 _HOP_BY_HOP = (
     "Connection",
@@ -103,6 +108,7 @@ class Proxy:
         url = URL(f"{parts.scheme}://{parts.netloc}{path}{query}", encoded=True)
         headers = _outgoing(request, target)
         if headers.get("Upgrade"):
+            request[_ANSWERED] = True
             return await upgrading.carry(request, url, headers)
         if not any(name in headers for name in ("Accept-Encoding", "Range")) and request.method != "HEAD":
             headers["Accept-Encoding"] = "gzip"
@@ -116,9 +122,39 @@ class Proxy:
             )
         except (aiohttp.ClientError, OSError) as error:
             return answers.error(connect_error(error, url), 502)
+        request[_ANSWERED] = True
         async with upstream:
             await upload.settle(upstream)
             return await _answer(request, upstream, undo_gzip)
+
+
+class Cut:
+    """A call that somebody else than its client may end."""
+
+    def __init__(self) -> None:
+        self._carrying: asyncio.Task[web.StreamResponse] | None = None
+        self._happened = False
+
+    def now(self) -> None:
+        """End it: what was on its way to the client breaks off."""
+        self._happened = True
+        if self._carrying is not None:
+            self._carrying.cancel()
+
+    async def carry(
+        self, request: web.Request, carrying: Coroutine[Any, Any, web.StreamResponse]
+    ) -> web.StreamResponse:
+        """Do what `Proxy.carry` does, until `now`."""
+        self._carrying = asyncio.create_task(carrying)
+        try:
+            return await self._carrying
+        except asyncio.CancelledError:
+            if not self._happened:
+                raise
+            if not request.get(_ANSWERED):
+                return answers.error("context canceled", 502)
+            _hang_up(request)
+            return web.Response()
 
 
 def without_hops(headers: CIMultiDict[str]) -> CIMultiDict[str]:

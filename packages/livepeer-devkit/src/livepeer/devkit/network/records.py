@@ -25,6 +25,7 @@ class Session:
 
     id: str
     created_at: float
+    price_info: dict[str, str] | None = None
     channels: dict[str, dict[str, str]] = field(default_factory=dict)
     proxies: dict[str, str] = field(default_factory=dict)
 

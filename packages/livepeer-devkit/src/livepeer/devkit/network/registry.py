@@ -6,18 +6,22 @@ channels) goes through `Channels`. Every refusal is a `Refused` with go-livepeer
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import random
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from livepeer.trickle.errors import LivepeerError
 
 from . import gojson
 from .records import HEARTBEAT_TTL, Runner, Session, random_name
 from .validation import Refused, channel_name, checked_target, normalize
+
+if TYPE_CHECKING:
+    from .paid.prices import Price, Prices
 
 __all__ = [
     "HEARTBEAT_INTERVAL",
@@ -58,6 +62,7 @@ class Registry:
         channels: Where the runners' channels are made.
         public_url: The orchestrator's address, without a trailing slash.
         clock: The monotonic time in seconds.
+        prices: What checks and converts the runners' prices, on a network where there are payments.
         utc: The wall clock's time as it goes on the wire.
     """
 
@@ -68,10 +73,12 @@ class Registry:
         public_url: str,
         *,
         clock: Callable[[], float] = time.monotonic,
+        prices: Prices | None = None,
         utc: Callable[[], str] = lambda: datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     ) -> None:
         self._secret = secret
         self._clock = clock
+        self._prices = prices
         self._utc = utc
         self._channels = channels
         self.public_url = public_url
@@ -91,6 +98,8 @@ class Registry:
         """
         runner_id = fields["runner_id"].strip() or f"runner_{random_name(5)}"
         fields = normalize(fields, runner_id)
+        if self._prices is not None:
+            fields["price_info"] = self._prices.normalize(fields["price_info"])
         runner = self._runners.get(runner_id)
         if runner is None:
             if not self._secret:
@@ -150,16 +159,27 @@ class Registry:
             raise Refused("runner not found", 404)
         return runner
 
-    def reserve(self, runner_id: str) -> tuple[Runner, Session, str]:
+    def price(self, runner: Runner) -> Price | None:
+        """What the runner costs; None where nothing does. Raises `Refused` when that can't be said."""
+        return self._prices.convert(runner.fields["price_info"]) if self._prices is not None else None
+
+    def reserve(self, runner_id: str, session_id: str = "") -> tuple[Runner, Session, str]:
         """Take one unit of a runner's capacity.
+
+        Args:
+            runner_id: The runner.
+            session_id: What the session is called: by its payment, or by us.
 
         Returns:
             The runner, the new session, and the address for the session's requests.
         """
         runner = self.ready(runner_id)
+        if session_id in runner.sessions:
+            raise Refused("session already exists", 409)
         if len(runner.sessions) >= runner.capacity:
             raise Refused("no capacity available for runner", 503)
-        session = Session(f"session_{random_name(5)}", created_at=self._clock())
+        session = Session(session_id or f"session_{random_name(5)}", created_at=self._clock())
+        session.price_info = runner.fields["price_info"]
         app_url = f"{self.public_url}/apps/{runner.id}/session/{session.id}/app"
         if runner.mode == "single-shot":
             app_url = runner.url
@@ -285,7 +305,7 @@ class Registry:
             part = f"run/{runner.id}" if runner.fields["proxy"] else f"apps/{runner.id}/app"
         else:
             part = f"apps/{runner.id}/session"
-        shown = {"url": f"{self.public_url}/{part}"}
+        shown: dict[str, Any] = {"url": f"{self.public_url}/{part}"}
         if runner.fields["gpu"] is not None:
             shown["gpu"] = runner.fields["gpu"]
         shown["app"] = runner.fields["app"]
@@ -293,12 +313,17 @@ class Registry:
             if runner.fields[name]:
                 shown[name] = runner.fields[name]
         used = len(runner.sessions)
-        return shown | {
+        shown |= {
             "mode": runner.mode,
             "capacity": runner.capacity,
             "capacity_used": used,
             "capacity_available": runner.capacity - used,
         }
+        with contextlib.suppress(Refused):  # it goes unsaid
+            price = self.price(runner)
+            if price is not None:
+                shown["price_info"] = {"price": price.wei, "currency": "wei", "unit": price.unit}
+        return shown
 
 
 def _same(given: str, wanted: str) -> bool:

@@ -9,7 +9,7 @@ import grpc
 from livepeer.client._grpc import GET_ORCHESTRATOR
 from livepeer.client._grpc import lp_rpc_pb2 as net
 
-from .description import OrchestratorCapped, SelfDescription
+from .description import RequestRefused, SelfDescription
 
 __all__ = ["RPCServer"]
 
@@ -48,5 +48,5 @@ class RPCServer:
     ) -> net.OrchestratorInfo:
         try:
             return self._description.answer(request)
-        except OrchestratorCapped as capped:
-            await context.abort(grpc.StatusCode.UNKNOWN, str(capped))
+        except RequestRefused as refused:
+            await context.abort(grpc.StatusCode.UNKNOWN, str(refused))

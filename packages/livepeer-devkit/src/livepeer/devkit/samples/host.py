@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from livepeer.runner import running
@@ -37,6 +37,9 @@ _CLASSES = {
 }
 _BYOC = ("word-count",)  # one of them, to show that callers see no difference
 _REGISTERING = 15.0  # seconds
+_CALL: tuple[float, Literal["fixed"]] = (0.001, "fixed")  # US dollars, on a network with payments
+_TIME: tuple[float, Literal["hour"]] = (0.36, "hour")
+_PRICES = {"llm-chat": _TIME, "video-filter": _TIME}
 _CAPACITY = {"llm-chat": 16, "video-filter": 4}
 
 
@@ -52,6 +55,7 @@ async def _serve(settings: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     async def one(name: str) -> None:
         module, kind = _CLASSES[name]
         pipeline = getattr(importlib.import_module(f"{__package__}.{module}"), kind)()
+        price, unit = _PRICES.get(name, _CALL)
         try:
             async with running(
                 pipeline,
@@ -61,6 +65,8 @@ async def _serve(settings: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
                 secret=settings["secret"],
                 register="byoc" if name in _BYOC else "live-runner",
                 tls=tls,
+                price=price if settings["paid"] and name not in _BYOC else 0.0,
+                price_unit=unit,
             ) as server:
                 await server.registered(_REGISTERING)
                 urls[name].set_result(server.url)
@@ -123,6 +129,7 @@ def _main() -> None:
     parser.add_argument("--orch-url", default=os.environ.get("LIVEPEER_ORCH_URL"))
     parser.add_argument("--secret", default=os.environ.get("LIVEPEER_ORCH_SECRET", ""))
     parser.add_argument("--only", action="append", metavar="SAMPLE", help="a sample to serve; all by default")
+    parser.add_argument("--paid", action="store_true", help="cost something, for an on-chain orchestrator")
     arguments = parser.parse_args()
     if arguments.child:
         run_child(_serve, unwinding=0.7)
@@ -135,6 +142,7 @@ def _main() -> None:
         "secret": arguments.secret,
         "names": list(names),
         "tls": "pin",
+        "paid": arguments.paid,
     }
     try:
         asyncio.run(_serve_until_told(settings))

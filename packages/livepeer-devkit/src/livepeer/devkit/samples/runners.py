@@ -70,8 +70,15 @@ class SampleRunners:
             raise ConfigurationError("The samples aren't running.")
         return self._child.pid
 
-    def start(self, orch_url: str | None = None, secret: str | None = None) -> SampleRunners:
+    def start(
+        self, orch_url: str | None = None, secret: str | None = None, *, paid: bool = False
+    ) -> SampleRunners:
         """Register every sample, and return when the orchestrator has accepted each.
+
+        Args:
+            orch_url: The orchestrator's address.
+            secret: What runners register with there.
+            paid: Whether the samples cost something, as they must on an on-chain orchestrator.
 
         Raises:
             LivepeerError: The orchestrator can't be reached, or refused the secret.
@@ -80,7 +87,7 @@ class SampleRunners:
         if not orch_url or secret is None or self._child is None:
             raise ConfigurationError("The samples need an orchestrator's address and its secret.")
         settings = {"orch_url": orch_url, "secret": secret, "names": list(self.names), "tls": self._tls}
-        self._child.start(settings)
+        self._child.start({**settings, "paid": paid})
         return self
 
     def stop(self) -> None:
