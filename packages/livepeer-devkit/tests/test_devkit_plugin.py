@@ -40,6 +40,12 @@ def test_importing_is_light() -> None:
 def test_exports() -> None:
     import livepeer.devkit
 
-    assert sorted(livepeer.devkit.__all__) == ["LocalNetwork", "SampleRunners", "__version__"]
+    assert sorted(livepeer.devkit.__all__) == [
+        "LocalNetwork",
+        "PaidMode",
+        "SampleRunners",
+        "Signer",
+        "__version__",
+    ]
     assert all(getattr(livepeer.devkit, name) for name in livepeer.devkit.__all__)
     assert dir(livepeer.devkit) == sorted(livepeer.devkit.__all__)

@@ -15,6 +15,7 @@ from .gojson import encode
 __all__ = [
     "BareResponse",
     "BareStream",
+    "PaymentRequired",
     "canonical",
     "dropped",
     "error",
@@ -29,6 +30,18 @@ __all__ = [
 
 
 _ADDED = ("Content-Type", "Server")  # what aiohttp puts into an answer that lacks it
+
+
+class PaymentRequired(Exception):
+    """A call must be paid for first.
+
+    Args:
+        answer: The 402, or why there can't be one.
+    """
+
+    def __init__(self, answer: web.Response) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class BareResponse(web.Response):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,8 @@ class Apps:
         else:
             runner, session, url = self._paid.reserve(request, runner_id, cut.now)
         try:
-            return await cut.carry(request, self._carry(request, runner, session, url, values["app_path"]))
+            carrying = self._carry(request, runner, session, url, values["app_path"], on_answer=cut.answered)
+            return await cut.carry(request, carrying)
         finally:
             self._registry.drop(runner, session)
 
@@ -104,12 +105,19 @@ class Apps:
         return await self.single_shot(request, {"runner_id": runner.id.encode(), "app_path": once})
 
     async def _carry(
-        self, request: web.Request, runner: Runner, session: Session, url: str, app_path: bytes
+        self,
+        request: web.Request,
+        runner: Runner,
+        session: Session,
+        url: str,
+        app_path: bytes,
+        *,
+        on_answer: Callable[[], object] = lambda: None,
     ) -> web.StreamResponse:
         control_url = f"{self._registry.public_url}/runner/{runner.id}/session/{session.id}"
         token = runner.session_token(session.id)
         target = Target(url, app_path, runner.id, session.id, token, control_url)
-        return await self._proxy.carry(request, target)
+        return await self._proxy.carry(request, target, on_answer)
 
 
 def _text(value: bytes) -> str:

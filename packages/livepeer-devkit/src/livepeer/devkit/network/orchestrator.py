@@ -35,7 +35,7 @@ from .oversize import refuse_oversize
 from .proxying import Proxy
 from .registry import HEARTBEAT_INTERVAL, Registry
 from .sessions import SessionCallbacks
-from .validation import PaymentRequired, Refused
+from .validation import Refused
 
 if TYPE_CHECKING:
     from livepeer.client._grpc import lp_rpc_pb2 as net
@@ -180,7 +180,7 @@ class Orchestrator:
                 return carried if carried is not None else await mux.dispatch(request)
             except Refused as refused:
                 return answers.error(refused.text, refused.status)
-            except PaymentRequired as required:
+            except answers.PaymentRequired as required:
                 return required.answer
             except GoJSONError as error:
                 return answers.error(str(error), 400)

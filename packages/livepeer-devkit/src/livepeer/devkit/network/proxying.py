@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,8 +27,6 @@ from .mux import split_target
 from .uploading import Upload
 
 __all__ = ["Cut", "Proxy", "Target", "connect_error"]
-
-_ANSWERED = "livepeer.answered"  # set in a request whose runner has answered
 
 _HOP_BY_HOP = (
     "Connection",
@@ -97,8 +95,16 @@ class Proxy:
         """Close the pool."""
         await self._session.close()
 
-    async def carry(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """Send a client's request to a runner and its answer to the client."""
+    async def carry(
+        self, request: web.Request, target: Target, on_answer: Callable[[], object] = lambda: None
+    ) -> web.StreamResponse:
+        """Send a client's request to a runner and its answer to the client.
+
+        Args:
+            request: The client's.
+            target: The runner.
+            on_answer: Called when the runner has begun to answer.
+        """
         _, query = split_target(request.raw_path)
         parts = urlsplit(target.url)
         try:
@@ -108,7 +114,7 @@ class Proxy:
         url = URL(f"{parts.scheme}://{parts.netloc}{path}{query}", encoded=True)
         headers = _outgoing(request, target)
         if headers.get("Upgrade"):
-            request[_ANSWERED] = True
+            on_answer()
             return await upgrading.carry(request, url, headers)
         if not any(name in headers for name in ("Accept-Encoding", "Range")) and request.method != "HEAD":
             headers["Accept-Encoding"] = "gzip"
@@ -122,7 +128,7 @@ class Proxy:
             )
         except (aiohttp.ClientError, OSError) as error:
             return answers.error(connect_error(error, url), 502)
-        request[_ANSWERED] = True
+        on_answer()
         async with upstream:
             await upload.settle(upstream)
             return await _answer(request, upstream, undo_gzip)
@@ -134,6 +140,11 @@ class Cut:
     def __init__(self) -> None:
         self._carrying: asyncio.Task[web.StreamResponse] | None = None
         self._happened = False
+        self._answered = False
+
+    def answered(self) -> None:
+        """Note that something is on its way to the client."""
+        self._answered = True
 
     def now(self) -> None:
         """End it: what was on its way to the client breaks off."""
@@ -151,7 +162,7 @@ class Cut:
         except asyncio.CancelledError:
             if not self._happened:
                 raise
-            if not request.get(_ANSWERED):
+            if not self._answered:
                 return answers.error("context canceled", 502)
             _hang_up(request)
             return web.Response()

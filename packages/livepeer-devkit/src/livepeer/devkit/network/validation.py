@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
-__all__ = ["PaymentRequired", "Refused", "channel_name", "checked_target", "normalize"]
+__all__ = ["Refused", "channel_name", "checked_target", "normalize"]
 
 _MAX_METADATA = 1024  # bytes
 
@@ -24,18 +22,6 @@ class Refused(Exception):
         super().__init__(text)
         self.text = text
         self.status = status
-
-
-class PaymentRequired(Exception):
-    """A call must be paid for first.
-
-    Args:
-        answer: The 402, or why there can't be one.
-    """
-
-    def __init__(self, answer: web.Response) -> None:
-        super().__init__()
-        self.answer = answer
 
 
 def normalize(fields: dict[str, Any], runner_id: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 - `reservations`, `payment_calls` and `till`: an orchestrator's calls that have to do with money;
 - `sender`, `signer_state` and `remote_signer`: how a remote signer makes a payment;
 - `webhook`, `signer_discovery` and `signer_service`: its calls;
-- `control`, `signer_host` and `signers`: the processes, and what their starter may do to them.
+- `control`, `telling`, `signer_host` and `signers`: the processes, and what their starter may do to them.
 """
 
 from __future__ import annotations

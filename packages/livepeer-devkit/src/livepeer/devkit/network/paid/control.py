@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 from aiohttp import web
 
-from livepeer.trickle.errors import LivepeerError
-
-__all__ = ["Answer", "Control", "tell"]
+__all__ = ["Answer", "Control"]
 
 Answer = Callable[[Any], Any | Awaitable[Any]]
-_PATIENCE = 30.0  # seconds
 
 
 class Control:
     """The process's side, as an async context manager.
+
+    `telling.tell` is the other side.
 
     Args:
         answers: What to do at each word, with the JSON that came with it; what it returns goes back.
@@ -56,19 +52,3 @@ class Control:
     async def _answer(self, request: web.Request) -> web.Response:
         made = self._answers[request.match_info["word"]](await request.json())
         return web.json_response(await made if isinstance(made, Awaitable) else made)
-
-
-def tell(url: str, word: str, value: Any = None) -> Any:
-    """The other side: say a word to a process, and wait for its answer.
-
-    Raises:
-        LivepeerError: The process isn't there any more.
-    """
-    body = json.dumps(value).encode()
-    request = urllib.request.Request(f"{url}/{word}", body, {"Content-Type": "application/json"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=_PATIENCE) as answer:
-            return json.load(answer)
-    except (OSError, urllib.error.URLError, ValueError) as error:
-        raise LivepeerError(f"A process of the network did not answer ({word}: {error}).") from error

@@ -15,7 +15,7 @@ from aiohttp import web
 from .. import answers
 from ..records import Runner, Session
 from ..registry import Registry
-from ..validation import PaymentRequired, Refused
+from ..validation import Refused
 from .cashier import Cashier, Paid
 from .meter import Meter
 from .prices import Price
@@ -65,7 +65,7 @@ class Reservations:
         price = self._registry.price(self._registry.ready(runner_id))
         assert price is not None
         if not request.headers.get("Livepeer-Payment") and not request.headers.get("Livepeer-Segment"):
-            raise PaymentRequired(self._challenge(request, runner_id, price))
+            raise answers.PaymentRequired(self._challenge(request, runner_id, price))
         paid = self._cashier.read(request.headers)
         if paid.manifest_id != paid.token_session:
             raise Refused("mismatched manifest and auth token", 403)

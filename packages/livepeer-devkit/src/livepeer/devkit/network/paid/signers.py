@@ -12,7 +12,7 @@ from livepeer.trickle.errors import ConfigurationError
 
 from ..process import Child
 from .chain import Chain
-from .control import tell
+from .telling import tell
 from .wallets import Wallet, account, shown
 
 __all__ = ["PaidMode", "Signer", "Signers"]
