@@ -64,6 +64,48 @@ they make on a persistent one; "live" is `live` there. "byoc" is `run` and `stre
 may fail in any way, and the next orchestrator is asked. Paid calls are treated as free ones are, but for the
 worker's own 404; and they go over connections of their own, so never over one that was kept.
 
+A live runner with a price is paid in three requests: "ask" is the call, or the reservation of a session,
+without a payment; "sign" goes to the signer; "pay" is the first one again, with the payment. What the request
+with the payment says of the worker is treated as above, and where it proves that the work didn't begin and
+what became of the tickets, the next orchestrator is paid. "Kept" tickets were seen and not taken: they aren't
+spent, the budget sets them aside, and the next call to that runner within a minute uses them. Where it isn't
+known whether tickets were taken they are spent, and nobody else is paid for the same work::
+
+    What happened                              | Request | Then                | Spent
+    -------------------------------------------+---------+---------------------+------
+    402 without a challenge                    | ask     | PaymentError        | no
+    402 a price over max_price                 | ask     | next                | no
+    500 insufficient sender reserve            | ask     | InsufficientBalance | no
+    503 live runner price unavailable          | ask     | OrchestratorError   | no
+    closed                                     | ask     | ConnectionFailed    | no
+    it can't be reached                        | sign    | SignerError         | no
+    400 no sender deposit                      | sign    | InsufficientBalance | no
+    400 ticket faceValue over max faceValue    | sign    | InsufficientBalance | no
+    400 more than 100 tickets                  | sign    | SignerError         | no
+    401, 403, 429                              | sign    | SignerError         | no
+    480 refresh, twice                         | sign    | SignerError         | no
+    481 price over a ceiling                   | sign    | next                | no
+    482 no tickets                             | sign    | SignerError         | no
+    483 of its webhook                         | sign    | InsufficientBalance | no
+    500 of any kind                            | sign    | SignerError         | no
+    what is no payment                         | sign    | SignerError         | no
+    more tickets than were due                 | sign    | SignerError         | no
+    over the budget                            | sign    | BudgetExceeded      | no
+    the connection is refused                  | pay     | next                | no
+    404 runner not found                       | pay     | next                | kept
+    503 no capacity available for runner       | pay     | next                | kept
+    502 the worker refuses the connection      | pay     | next                | yes
+    502 the worker broke off                   | pay     | OrchestratorError   | yes
+    402 another challenge                      | pay     | PaymentError        | yes
+    400 invalid ticket                         | pay     | PaymentError        | yes
+    403 another session's                      | pay     | PaymentError        | yes
+    409 session already exists                 | pay     | PaymentError        | yes
+    closed                                     | pay     | ConnectionFailed    | yes
+    no answer in first_byte seconds            | pay     | FirstByteTimeout    | yes
+    the worker's own 402                       | pay     | CapabilityError     | yes
+    the worker's own 404                       | pay     | CapabilityError     | yes
+    the worker's own 500                       | pay     | CapabilityError     | yes
+
 Through a gateway node one of two things leads to the next: no connection to the node, to the next node;
 its own 400 "No orchestrators found for capability", to the next orchestrator. It pays for whatever else
 happens, and may have made the call, so that ends it: a 200 without a word, too, by which a node passes on

@@ -236,7 +236,7 @@ class _Search:
     def _good(self, runner: Runner) -> bool:
         """Whether this may be where the call goes, so that others needn't be waited for."""
         return runner.url not in self._gone and suits(
-            runner, *self._wanted, pays=self._resolver.wallet is not None
+            runner, *self._wanted, max_price=self._max_price, pays=self._resolver.wallet is not None
         )
 
     def _stuck(self) -> bool:

@@ -176,12 +176,20 @@ def _better(one: _Qualities, other: _Qualities) -> bool:
     return one[2] >= other[2]
 
 
-def suits(runner: Runner, capability: str, model: str | None, verb: Verb, *, pays: bool = False) -> bool:
+def suits(
+    runner: Runner,
+    capability: str,
+    model: str | None,
+    verb: Verb,
+    *,
+    max_price: Price | None = None,
+    pays: bool = False,
+) -> bool:
     """Whether a call can go to this runner now."""
     return (
         runner.app in names_of(capability, model)
         and runner.available > 0
-        and _unusable(runner, verb, None, pays) is None
+        and _unusable(runner, verb, max_price, pays) is None
     )
 
 

@@ -115,7 +115,7 @@ class Exchange:
 
     Attributes:
         step: What to do now.
-        asked: Whether the orchestrator asked to be paid.
+        asked: Whether the request is known to need a payment, or who pays couldn't be said.
         reservation: The payment's place in the book, when there is one.
     """
 
@@ -195,6 +195,7 @@ class Exchange:
         Raises:
             LivepeerError: Nothing can be done about it.
         """
+        self.asked = True
         if another and same_wallet:
             return
         self.abandoned()
