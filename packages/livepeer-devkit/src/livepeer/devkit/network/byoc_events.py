@@ -7,20 +7,25 @@ comes a line with the caller's balance and two newlines, glued to the event befo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = ["EventLines"]
 
 _MAX_LINE = 64 * 1024  # bytes, the newline among them
-_BALANCE = b'data: {"balance": 0.000}\n\n\n'  # offchain nobody has one
 
 
 class EventLines:
     """The lines of one stream.
 
+    Args:
+        balance: What the caller has left, in wei with three decimals; offchain nobody has anything.
+
     Attributes:
         too_long: Whether a line was too long; nothing behind it is read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, balance: Callable[[], str] = lambda: "0.000") -> None:
+        self._balance = balance
         self.too_long: bool = False
         self._rest = bytearray()
 
@@ -33,16 +38,17 @@ class EventLines:
             if end < 0:
                 self.too_long = len(self._rest) >= _MAX_LINE
                 break
-            out.append(_forwarded(bytes(self._rest[:end])))
+            out.append(self._forwarded(bytes(self._rest[:end])))
             del self._rest[: end + 1]
         return b"".join(out)
 
     def end(self) -> bytes:
         """Take the worker's end, however it went; what goes to the caller then."""
         rest = b"" if self.too_long else bytes(self._rest)
-        return _forwarded(rest) if rest else b""
+        return self._forwarded(rest) if rest else b""
 
-
-def _forwarded(line: bytes) -> bytes:
-    line = line.removesuffix(b"\r") + b"\n"
-    return _BALANCE + line if b"[DONE]" in line else line
+    def _forwarded(self, line: bytes) -> bytes:
+        line = line.removesuffix(b"\r") + b"\n"
+        if b"[DONE]" not in line:
+            return line
+        return f'data: {{"balance": {self._balance()}}}\n\n\n'.encode() + line

@@ -11,7 +11,7 @@ from typing import Any
 from .gojson import GoJSONError, Kind, unmarshal
 from .validation import Refused
 
-__all__ = ["HEADER", "Job", "parse_job", "parse_sender"]
+__all__ = ["HEADER", "Job", "hex_bytes", "parse_job", "parse_sender"]
 
 HEADER = "Livepeer"
 
@@ -40,6 +40,8 @@ class Job:
         parameters: JSON in a string.
         capability: The capability's name.
         timeout: In seconds, never 0.
+        sender: The address of who pays, if anybody does.
+        signature: Of the request and the parameters, by the sender, in hexadecimal digits.
     """
 
     id: str
@@ -47,6 +49,8 @@ class Job:
     parameters: str
     capability: str
     timeout: int
+    sender: str = ""
+    signature: str = ""
 
     def stream_id(self) -> str:
         """The stream that the job is about; raises `Refused` when `request` isn't a JSON object."""
@@ -58,12 +62,12 @@ class Job:
 
 
 def parse_job(header: str) -> Job:
-    """Read a ``Livepeer`` header. Offchain its signature only has to be hexadecimal. Raises `Refused`."""
+    """Read a ``Livepeer`` header, whose signature has to be hexadecimal at least. Raises `Refused`."""
     try:
         fields = _decoded(header, "byoc.JobRequest", _FIELDS)
         if fields["timeout_seconds"] == 0:
             raise Refused("no timeout_seconds set with request, timeout_seconds is required", 400)
-        _check_signature(fields["sig"])
+        hex_bytes(fields["sig"])
     except ValueError:
         raise Refused("Could not verify job creds", 400) from None
     return Job(
@@ -72,6 +76,8 @@ def parse_job(header: str) -> Job:
         parameters=fields["parameters"],
         capability=fields["capability"],
         timeout=fields["timeout_seconds"],
+        sender=fields["sender"],
+        signature=fields["sig"],
     )
 
 
@@ -82,7 +88,7 @@ def parse_sender(header: str) -> dict[str, str]:
         raise Refused(text, 400)
     try:
         fields = _decoded(header, "byoc.JobSender", _SENDER)
-        _check_signature(fields["sig"])
+        hex_bytes(fields["sig"])
     except ValueError:
         raise Refused("Invalid eth address header ", 400) from None
     return fields
@@ -92,6 +98,9 @@ def _decoded(header: str, struct: str, fields: Mapping[str, Kind]) -> dict[str, 
     return unmarshal(base64.b64decode(header, validate=True), struct, fields)
 
 
-def _check_signature(text: str) -> None:
-    if not _HEX.fullmatch(text[2:] if len(text) > _MAX_SIGNATURE else text):
+def hex_bytes(text: str) -> bytes:
+    """A signature's bytes; one of full length may begin with ``0x``. Raises `ValueError`."""
+    digits = text[2:] if len(text) > _MAX_SIGNATURE else text
+    if not _HEX.fullmatch(digits):
         raise ValueError(text)
+    return bytes.fromhex(digits)

@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from . import answers, gojson, paths, sniffing, uploading
+from .byoc_accounts import Accounts, BadPayment, Free
 from .byoc_jobs import HEADER, Job, parse_job
 from .byoc_registry import UNKNOWN, Capabilities
 from .byoc_workers import WorkerFailed, Workers, authorization, worker_url
@@ -80,15 +81,23 @@ class ByocStreams:
         workers: The way to them.
         channels: Where the streams' channels are made.
         public_url: The orchestrator's address.
+        accounts: Who may have a stream, and on whose account; it is paid for at its start alone.
     """
 
     def __init__(
-        self, capabilities: Capabilities, workers: Workers, channels: Channels, public_url: str
+        self,
+        capabilities: Capabilities,
+        workers: Workers,
+        channels: Channels,
+        public_url: str,
+        *,
+        accounts: Accounts | None = None,
     ) -> None:
         self._capabilities = capabilities
         self._workers = workers
         self._channels = channels
         self._public_url = public_url
+        self._accounts: Accounts = accounts or Free()
         self._streams: dict[str, _Stream] = {}
 
     def add_routes(self, mux: Mux) -> None:
@@ -101,8 +110,19 @@ class ByocStreams:
     async def start(self, request: web.Request, _: Mapping[str, bytes]) -> web.StreamResponse:
         """Make a stream's channels and ask its worker."""
         job = parse_job(request.headers.get(HEADER, ""))
+        self._accounts.check_job(job)
         if not self._capabilities.reserve(job.capability):
             raise Refused(UNKNOWN, 400)
+        capability = self._capabilities.get(job.capability)
+        assert capability is not None
+        try:
+            account = self._accounts.admit(job, capability, request.headers.get("Livepeer-Payment", ""))
+        except BadPayment:
+            self._capabilities.release(job.capability)
+            return answers.dropped(request)
+        if account is None:
+            self._capabilities.release(job.capability)
+            raise Refused("Insufficient balance for request", 402)
         job.stream_id()  # read, and of no use here
         body = await uploading.whole(request)
         try:

@@ -19,7 +19,7 @@ from livepeer.trickle.errors import ConfigurationError, LivepeerError
 
 from ..samples import SampleRunners
 from .models import PIPELINE, START_TIMEOUT, checked_models
-from .paid.signers import PaidMode, Signer, Signers
+from .paid.signers import GatewayNode, PaidMode, Signer, Signers
 from .process import Child
 
 __all__ = ["LocalNetwork"]
@@ -120,6 +120,17 @@ class LocalNetwork:
         """The address of a paid network's first signer, which is rich by default."""
         self._running()
         return next(iter(self.signers.values())).url
+
+    @property
+    def gateways(self) -> Mapping[str, GatewayNode]:
+        """The gateway nodes of a paid network by their names."""
+        return self._money().gateways
+
+    @property
+    def gateway_url(self) -> str:
+        """The address of a paid network's first gateway node, which is rich by default."""
+        self._running()
+        return next(iter(self.gateways.values())).url
 
     def credited(self, manifest_id: str) -> Fraction:
         """What the orchestrator credited for a session, in wei: the expected value of every good ticket."""

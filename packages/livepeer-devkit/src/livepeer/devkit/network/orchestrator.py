@@ -20,6 +20,7 @@ from . import answers, paths
 from .ai_worker import AIWorker
 from .apps import Apps
 from .byoc import Byoc
+from .byoc_accounts import Accounts, Free
 from .byoc_registry import Capabilities
 from .byoc_streams import ByocStreams
 from .byoc_workers import Workers
@@ -157,14 +158,22 @@ class Orchestrator:
             self.worker, self.trickle, self.tokens, self._capabilities, self.url, till=self.till
         )
         self.on_channel_closed.append(lv2v.channel_closed)
+        accounts = self._accounts()
         for part in (
             Heartbeats(self.registry),
             Discovery(self.registry),
             SessionCallbacks(self.registry),
             lv2v,
             apps,
-            Byoc(self._secret, self.capabilities, workers, self.url),
-            ByocStreams(self.capabilities, workers, self.trickle, self.url),
+            Byoc(
+                self._secret,
+                self.capabilities,
+                workers,
+                self.url,
+                accounts=accounts,
+                interval=self.till.interval if self.till is not None else None,
+            ),
+            ByocStreams(self.capabilities, workers, self.trickle, self.url, accounts=accounts),
         ):
             part.add_routes(mux)
         for pattern in _TRICKLE:  # served above; here for what a wrong method or a missing slash gets
@@ -191,6 +200,14 @@ class Orchestrator:
 
         app.router.add_route("*", "/{target:.*}", answer, expect_handler=_expect_nothing_yet)
         return app
+
+    def _accounts(self) -> Accounts:
+        """Those of BYOC's callers."""
+        if self.till is None:
+            return Free()
+        from .paid.jobs import JobAccounts
+
+        return JobAccounts(self.till.cashier)
 
     def _channel_closed(self, name: str) -> None:
         for tell in self.on_channel_closed:

@@ -118,6 +118,10 @@ class Cashier:
         info.capabilities.CopyFrom(capabilities_of(self._worker))
         return info
 
+    def ticket_params(self, sender: bytes, price: Fraction) -> net.TicketParams:
+        """Ticket parameters for a payer. Raises `InsufficientReserve`."""
+        return self._recipient.params(sender, price).write(with_expiration=True)
+
     def check_caller(self, address: bytes, signature: bytes) -> None:
         """Raise `RequestRefused` when the one who asks over gRPC isn't the owner of the address."""
         sender = address.rjust(20, b"\0")[-20:]

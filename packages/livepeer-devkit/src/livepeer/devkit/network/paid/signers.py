@@ -18,6 +18,7 @@ from .wallets import Wallet, account, shown
 __all__ = ["PaidMode", "Signer", "Signers"]
 
 _DEFAULT: Mapping[str, Mapping[str, Any]] = {"main": {}, "poor": {"deposit": 10**14}, "broke": {"deposit": 0}}
+_GATEWAYS: Mapping[str, Mapping[str, Any]] = {"gw": {}}
 _KNOWN: dict[str, Any] = {
     "deposit": 10**18,
     "reserve": 10**18,
@@ -37,6 +38,8 @@ class PaidMode:
             that is asked before it signs) with ``webhook_headers``, ``byoc`` (whether it signs BYOC jobs,
             which no release of go-livepeer does), ``discovery_interval`` in seconds. By default ``main`` is
             rich, ``poor`` has too little for a ticket's face value, and ``broke`` no deposit.
+        gateways: The same of each gateway node, which has ``deposit`` and ``reserve``; by default there is
+            one, ``gw``, which is rich.
         ticket_ev: What a ticket is worth on average, in wei.
         gas_price: In wei; a ticket's face value is 35 million times that.
         eth_usd: US dollars for one ETH.
@@ -46,6 +49,7 @@ class PaidMode:
     """
 
     signers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _DEFAULT)
+    gateways: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _GATEWAYS)
     ticket_ev: int = 8_000_000_000
     gas_price: int = 10_000_000
     eth_usd: float = 2000.0
@@ -113,8 +117,31 @@ class Signer:
         return f"<Signer {self.name} at {self.url}>"
 
 
+class GatewayNode:
+    """A gateway node, which pays from a wallet of its own.
+
+    Attributes:
+        name: What it is called in the network.
+        url: Where it is.
+        address: Of its wallet, ``0x…``.
+    """
+
+    def __init__(self, name: str, url: str, wallet: Wallet, owner: Signers) -> None:
+        self.name: str = name
+        self.url: str = url
+        self.address: str = shown(wallet.address)
+        self._owner = owner
+
+    def know(self, orchestrators: list[str]) -> None:
+        """Let it know these orchestrators instead of the network's own, spelt like this."""
+        self._owner.tell("know", {"name": self.name, "orchestrators": orchestrators})
+
+    def __repr__(self) -> str:
+        return f"<GatewayNode {self.name} at {self.url}>"
+
+
 class Signers:
-    """The signers of a network, and the chain that they and the orchestrator believe in.
+    """The signers and gateway nodes of a network, and the chain that they and the orchestrator believe in.
 
     Args:
         mode: How the network's money works.
@@ -128,6 +155,8 @@ class Signers:
         self._settings: dict[str, dict[str, Any]] = {}
         self._wallets: list[Wallet] = []
         self._signers: dict[str, Signer] = {}
+        self._gateway_wallets: dict[str, Wallet] = {}
+        self._gateways: dict[str, GatewayNode] = {}
         self._child: Child | None = None
         self._control = ""
         self._orchestrator_control = ""
@@ -141,6 +170,10 @@ class Signers:
             address, secret = account(len(self._wallets) + 1), secrets.token_hex(32)
             self._wallets.append(Wallet(address, secret, settings["deposit"], settings["reserve"]))
             self._settings[name] = settings | {"address": address.hex()}
+        for name, given in mode.gateways.items():
+            address, secret = account(len(self._wallets) + 1), secrets.token_hex(32)
+            self._wallets.append(Wallet(address, secret, **given))
+            self._gateway_wallets[name] = self._wallets[-1]
         self.chain: dict[str, Any] = Chain.started(
             self._wallets, block_time=mode.block_time, eth_usd=mode.eth_usd
         )
@@ -149,6 +182,11 @@ class Signers:
     def by_name(self) -> dict[str, Signer]:
         """Those that run."""
         return self._signers
+
+    @property
+    def gateways(self) -> dict[str, GatewayNode]:
+        """The gateway nodes that run."""
+        return self._gateways
 
     @property
     def orchestrator_settings(self) -> dict[str, Any]:
@@ -165,15 +203,18 @@ class Signers:
         """Wait until they run."""
         self.prepare()
         assert self._child is not None
-        told = self._child.start({"chain": self.chain, "signers": self._settings})
+        gateways = {name: wallet.address.hex() for name, wallet in self._gateway_wallets.items()}
+        told = self._child.start({"chain": self.chain, "signers": self._settings, "gateways": gateways})
         self._control = told["control"]
-        for (name, url), wallet in zip(told["urls"].items(), self._wallets, strict=True):
+        for (name, url), wallet in zip(told["urls"].items(), self._wallets, strict=False):
             self._signers[name] = Signer(name, url, wallet, self)
+        for name, wallet in self._gateway_wallets.items():
+            self._gateways[name] = GatewayNode(name, told["gateways"][name], wallet, self)
 
     def kill(self) -> None:
         """End the process with all of them."""
         child, self._child = self._child, None
-        self._signers = {}
+        self._signers, self._gateways = {}, {}
         if child is not None:
             child.kill()
 
