@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "paidnet"))
 
 from ai_harness import Model, make_models
 from harness import Embedded, GoLivepeer, Network, Worker
+from node_harness import EmbeddedNode, GoNode, NodeNetwork
 from paid_harness import EmbeddedPaid, PaidGoLivepeer, PaidNetwork
 from paid_workers import PaidApps, PaidWorker
 from payer import Payer
@@ -189,4 +190,20 @@ def paid_apps(paid_network: PaidNetwork) -> Iterator[PaidApps]:
 async def payer(paid_network: PaidNetwork) -> AsyncIterator[Payer]:
     """A bare caller who pays by the rich signer."""
     async with Payer(paid_network, "main") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def node_network(network_kind: str, request: pytest.FixtureRequest) -> Iterator[NodeNetwork]:
+    """A running network on a chain with a gateway node, shared by the tests."""
+    binary = request.config.getoption("--go-livepeer")
+    made = EmbeddedNode() if network_kind == "embedded" else GoNode(Path(binary).expanduser().resolve())
+    with made as running:
+        yield running
+
+
+@pytest.fixture
+async def node_worker(node_network: NodeNetwork) -> AsyncIterator[Worker]:
+    """A bare HTTP application for it."""
+    async with Worker(node_network) as made:
         yield made

@@ -23,7 +23,7 @@ from anvil import find_anvil
 from chain import Chain
 from nodes import Node
 
-__all__ = ["PaidNet", "SignerNode"]
+__all__ = ["PaidNet", "SignerNode", "status_of"]
 
 _KEYS = Path(__file__).with_name("keys")
 _PASSWORD = "paidnet"  # of the keys, which the whole world knows
@@ -79,6 +79,7 @@ class PaidNet:
         payment_interval: float = 5.0,
     ) -> None:
         accounts = iter(sorted(_KEYS.glob("*.json")))
+        self._spare = accounts
         self.folder = Path(tempfile.mkdtemp(prefix="paidnet-"))
         self._binary = binary
         self._port = port
@@ -106,6 +107,7 @@ class PaidNet:
         self._listen = orchestrator_port
         self._nodes: list[Node] = []
         self._commands: dict[str, str] = {}
+        self.contract: str
         self.orchestrator: Node
         self.signers: dict[str, SignerNode] = {}
 
@@ -122,12 +124,13 @@ class PaidNet:
         anvil = Node("anvil", command, self.folder / "anvil.log", lambda: bool(self.chain.rpc("eth_chainId")))
         self._begin(anvil)
         anvil.wait()
-        contract = self.chain.deploy(self._usd_per_eth)
+        contract = self.contract = self.chain.deploy(self._usd_per_eth)
         self.chain.register(self.address, self.url)
         for name, settings in self._wanted.items():
             deposit, reserve = settings.get("deposit", 10**18), settings.get("reserve", 10**18)
             if deposit or reserve:
                 self.chain.fund(self._accounts[name], deposit, reserve)
+        self._before_blocks()
         self.chain.every(self._block_time)
         discovery = f"https://127.0.0.1:{self._listen}/discovery"
         self.orchestrator = self._node(
@@ -136,7 +139,7 @@ class PaidNet:
             self._listen,
             contract,
             self._flags,
-            lambda: _status(discovery) == 200,
+            lambda: status_of(discovery) == 200,
             self._environment,
         )
         self._begin(self.orchestrator)
@@ -145,6 +148,13 @@ class PaidNet:
             self._begin(self._signer(name, contract, settings.get("flags", ())))
         for signer in self.signers.values():
             signer.node.wait()
+
+    def account(self) -> str:
+        """The address of a wallet that nobody has yet."""
+        return _address(next(self._spare))
+
+    def _before_blocks(self) -> None:
+        """What else is to happen on the chain while each transaction is a block of its own."""
 
     def _begin(self, node: Node) -> None:
         self._nodes.append(node)
@@ -160,7 +170,7 @@ class PaidNet:
             port,
             contract,
             [*wanted, *flags],
-            lambda: _status(f"{url}/sign-orchestrator-info", b"{}") == 200,
+            lambda: status_of(f"{url}/sign-orchestrator-info", b"{}") == 200,
             {"SSL_CERT_FILE": str(certificate)},
         )
         self.signers[name] = SignerNode(name, url, self._accounts[name], node)
@@ -243,7 +253,8 @@ def _block(command: str) -> int:
         return 0
 
 
-def _status(url: str, body: bytes | None = None) -> int:
+def status_of(url: str, body: bytes | None = None) -> int:
+    """The status that a URL answers with."""
     try:
         with urllib.request.urlopen(url, body, timeout=5, context=_UNVERIFIED) as answer:
             status: int = answer.status
