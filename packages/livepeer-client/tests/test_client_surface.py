@@ -23,8 +23,8 @@ from livepeer.client.gateway import Gateway
 # What is documented: the verbs' own types, and every error of the tree in `errors`.
 DOCUMENTED = {
     "AsyncStreamResponse", "Attempt", "AudioFrame", "Blob", "Candidate", "Capability",
-    "ChannelStats", "Explanation", "Gateway", "Gpu", "Latency", "LiveSession", "MediaOutput",
-    "MediaPublish", "Price", "Rejection", "RequestRecord", "Response", "SessionStats",
+    "ChannelStats", "Diagnosis", "Explanation", "Finding", "Gateway", "Gpu", "Latency", "LiveSession",
+    "MediaOutput", "MediaPublish", "Price", "Rejection", "RequestRecord", "Response", "SessionStats",
     "StreamEvent", "StreamResponse", "Timeout", "VideoFrame", "__version__",
 }  # fmt: skip
 HEAVY = (
@@ -124,6 +124,7 @@ PAIRS = [
     ("call", "call_async"),
     ("stream", "stream_async"),
     ("capabilities", "capabilities_async"),
+    ("check", "check_async"),
     ("explain", "explain_async"),
     ("map", "map_async"),
     ("schema", "schema_async"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ._observing import RequestRecord
     from .catalogue import Capability, Gpu, Price
+    from .diagnosis import Diagnosis, Finding
     from .errors import (
         Attempt,
         BudgetExceeded,
@@ -81,7 +82,9 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "Diagnosis",
     "Explanation",
+    "Finding",
     "FirstByteTimeout",
     "Gateway",
     "Gpu",
@@ -162,6 +165,10 @@ _MODULES = {
         "TrickleError",
     ),
     ".events": ("StreamEvent",),
+    ".diagnosis": (
+        "Diagnosis",
+        "Finding",
+    ),
     ".explanation": (
         "Candidate",
         "Explanation",

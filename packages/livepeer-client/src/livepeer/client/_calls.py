@@ -23,6 +23,7 @@ from .stream import until_error
 from .timeouts import Timeout, total_of_call
 
 if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
     from .explanation import Explanation
     from .payments.wallet import Wallet
 
@@ -50,6 +51,7 @@ class Calls:
     ) -> None:
         self._pool = pool
         self.most: int | None = max_response_bytes
+        self._config = config
         self._resolver = Resolver(config, pool, wallet)
 
     def request(
@@ -133,6 +135,13 @@ class Calls:
         from ._explaining import explain
 
         return await explain(self._resolver, capability, model, verb, max_price)
+
+    async def check(self, *, sign: bool) -> Diagnosis:
+        """What works of the configuration."""
+        running_loop()
+        from ._doctor import diagnose
+
+        return await diagnose(self._config, self._pool, self._resolver, sign=sign)
 
     async def schema(
         self, capability: str, model: str | None, *, pay: bool, timeout: Timeout

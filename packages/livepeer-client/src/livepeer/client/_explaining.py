@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from ._through_node import against
 from ._urls import redact
 from .catalogue import Price
 from .errors import Rejection
@@ -23,6 +24,8 @@ async def explain(
 ) -> Explanation:
     """Ask who may have a capability, and tell of each what a call would make of it. No worker is asked."""
     check_names(capability, model)
+    if resolver.through_node:
+        return await _through_node(resolver, capability, model, verb, max_price)
     listing, _ = await resolver.discovery.listing(apps=names_of(capability, model))
     if not listing.complete:
         listing, _ = await resolver.discovery.listing(fresh=True, apps=names_of(capability, model))
@@ -74,6 +77,35 @@ async def explain(
     ]
     unusable += [_unusable(one, "") for one in listing.rejections]
     return Explanation(capability, model, (*usable(), *unusable))
+
+
+async def _through_node(
+    resolver: Resolver, capability: str, model: str | None, verb: Verb, max_price: Price | None
+) -> Explanation:
+    """The orchestrators that a gateway node would be asked to use, in that order."""
+    listing, _ = await resolver.discovery.listing()
+    offers = await resolver.offers.of(capability, listing.orchestrators, all_of_them=True)
+    known = {offer.orchestrator: offer for offer in offers}
+
+    def candidates() -> Iterator[Candidate]:
+        for url in listing.orchestrators:
+            offer = known[url]
+            told = offer.price is not None or offer.available > 0
+            reason = against(offer, max_price) if max_price is not None else None
+            if verb == "live":
+                reason = "live sessions don't go through a gateway node"
+            facts = [f"through {', '.join(resolver.nodes)}"]
+            if told:
+                facts += [_places(offer.available), str(offer.price or "free of charge")]
+            else:
+                facts.append("the node finds out whether it has the capability, and a free place")
+            yield Candidate(
+                redact(url), "gateway_node", reason is None, reason or ", ".join(facts),
+                None, offer.price, offer.available if told else None,
+            )  # fmt: skip
+
+    found = sorted(candidates(), key=lambda one: not one.usable)
+    return Explanation(capability, model, (*found, *(_unusable(one, "") for one in listing.rejections)))
 
 
 def _unusable(rejection: Rejection, route: str, offer: Offer | None = None) -> Candidate:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from ._fork import abandon, on_fork
 from ._http import Pool, running_loop
+from ._payer import Payer
 from ._urls import redact
 from .errors import LivepeerError
 
@@ -27,8 +28,9 @@ _logger = logging.getLogger("livepeer.client")
 class Names:
     """The names that a gateway's orchestrators list; calls on one loop share the requests in flight."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, payer: Payer | None = None) -> None:
         self._pool = pool
+        self._payer = payer
         self._kept: dict[str, tuple[float, frozenset[str] | None]] = {}
         self._asking: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[frozenset[str] | None]] = {}
         on_fork(self)
@@ -63,7 +65,8 @@ class Names:
         names: frozenset[str] | None = None
         try:
             async with asyncio.timeout(_PATIENCE):
-                names = frozenset(byoc_names(await get_orchestrator(url, self._pool)))
+                payer = await self._payer.identity() if self._payer is not None else None
+                names = frozenset(byoc_names(await get_orchestrator(url, self._pool, payer=payer)))
         except (LivepeerError, TimeoutError) as error:
             _logger.debug("the BYOC capabilities of %s are not known: %s", redact(url), error)
         self._kept[url] = (time.monotonic(), names)

@@ -49,6 +49,11 @@ async def schema(
 ) -> dict[str, Any]:
     """A capability's JSON Schema; see `Gateway.schema`."""
     check_names(capability, model)
+    if resolver.through_node and not pay:
+        raise PaymentUnsupported(
+            f"To ask the worker of {capability!r} for its schema through a gateway node may cost money.",
+            hint="schema(…, pay=True) lets the node pay for it.",
+        )
     listing, asked_now = await resolver.discovery.listing()
     runners = runners_of(listing, capability, model)
     if not runners and not asked_now:

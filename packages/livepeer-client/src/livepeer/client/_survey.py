@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ._http import Pool
 from ._merging import Entry, byoc_entry, byoc_names, merge, model_entries, runner_entry
+from ._payer import Identity, known
 from ._urls import redact
 from .catalogue import Capability
 from .errors import LivepeerError, NoOrchestratorError, Rejection
@@ -29,13 +30,15 @@ async def survey(resolver: Resolver, pool: Pool) -> list[Capability]:
     """Everything that the configured places have.
 
     An orchestrator whose gRPC doesn't answer still counts with its live runners; why it doesn't is logged.
+    Through a gateway node there is BYOC alone.
 
     Raises:
         NoOrchestratorError: Nobody could be asked.
     """
     listing, _ = await resolver.discovery.listing(fresh=True)
     limit = asyncio.Semaphore(_AT_ONCE)
-    answers = await asyncio.gather(*(_info(url, pool, limit) for url in listing.orchestrators))
+    payer = await known(resolver.payer)
+    answers = await asyncio.gather(*(_info(url, pool, limit, payer) for url in listing.orchestrators))
     infos = {
         url: info for url, info in zip(listing.orchestrators, answers, strict=True)
         if not isinstance(info, Rejection)
@@ -46,9 +49,20 @@ async def survey(resolver: Resolver, pool: Pool) -> list[Capability]:
             "No orchestrator could be asked for its capabilities.",
             rejections=listing.rejections + refused,
         )
+    if resolver.through_node and not infos:
+        raise NoOrchestratorError(
+            "A gateway node doesn't tell what it can call, and no orchestrator behind it does.",
+            rejections=listing.rejections + refused,
+            hint="Orchestrators on a chain tell it to a wallet: give signer_url= beside gateway_url=.",
+        )
     offers = await _offers(resolver, infos, limit)
 
     def entries() -> Iterator[Entry]:
+        if resolver.through_node:
+            for url, info in infos.items():
+                for name, price in byoc_names(info).items():
+                    yield byoc_entry(name, url, price, offers.get((url, name)))
+            return
         for runner in listing.runners:
             yield runner_entry(runner)
         for url, info in infos.items():
@@ -80,13 +94,15 @@ async def _offers(
     }
 
 
-async def _info(url: str, pool: Pool, limit: asyncio.Semaphore) -> OrchestratorInfo | Rejection:
+async def _info(
+    url: str, pool: Pool, limit: asyncio.Semaphore, payer: Identity | None
+) -> OrchestratorInfo | Rejection:
     """The answer of an orchestrator's gRPC, or why there is none."""
     from ._grpc.orchestrator import get_orchestrator
 
     try:
         async with limit, asyncio.timeout(_PATIENCE):
-            return await get_orchestrator(url, pool)
+            return await get_orchestrator(url, pool, payer=payer)
     except LivepeerError as error:
         return _unanswered(url, error.message, error.hint, retryable=error.retryable)
     except TimeoutError:

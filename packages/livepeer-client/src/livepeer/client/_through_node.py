@@ -24,10 +24,10 @@ from .routes.gateway_node import GatewayNodeRoute
 if TYPE_CHECKING:
     from .routes import Route
 
-__all__ = ["NodeSearch"]
+__all__ = ["PRICE_HINT", "NodeSearch", "against"]
 
 _UNKNOWN = "what it costs through a gateway node isn't known, so max_price can't be held"
-_PRICE_HINT = "With signer_url= beside gateway_url= the orchestrators tell their prices."
+PRICE_HINT = "With signer_url= beside gateway_url= the orchestrators tell their prices."
 
 
 class NodeSearch:
@@ -119,16 +119,17 @@ class NodeSearch:
             return dict.fromkeys(orchestrators)
         usable: dict[str, Price | None] = {}
         for offer in await self._offers.of(self._capability, orchestrators, all_of_them=True):
-            reason = _too_dear(offer, self._max_price)
+            reason = against(offer, self._max_price)
             if reason is None:
                 usable[offer.orchestrator] = offer.price
             else:
-                hint = _PRICE_HINT if reason == _UNKNOWN else None
+                hint = PRICE_HINT if reason == _UNKNOWN else None
                 self._too_dear.append(Rejection(redact(offer.orchestrator), reason, hint))
         return usable
 
 
-def _too_dear(offer: Offer, most: Price) -> str | None:
+def against(offer: Offer, most: Price) -> str | None:
+    """What speaks against an orchestrator where a call may cost no more; None when nothing does."""
     if offer.price is not None:
         return over(offer.price, most)
     return None if offer.usable else _UNKNOWN

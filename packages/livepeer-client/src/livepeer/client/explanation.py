@@ -15,8 +15,8 @@ class Candidate:
 
     Attributes:
         where: The URL of the orchestrator, or of the runner behind it.
-        route: ``"live_runner"``, ``"byoc"`` or ``"lv2v"``; "" where it is only known that a place to ask
-            for them can't be used.
+        route: ``"live_runner"``, ``"byoc"``, ``"lv2v"`` or ``"gateway_node"``; "" where it is only
+            known that a place to ask for them can't be used.
         usable: Whether a call would be tried there.
         reason: What speaks for it, or why it can't be used.
         hint: What could be done about that.

@@ -14,6 +14,7 @@ from ._observing import Observer, RequestRecord
 from ._secrets import hidden, hidden_urls
 from .catalogue import Capability, Price
 from .config import Urls, read_config
+from .diagnosis import Diagnosis
 from .errors import ConfigurationError
 from .explanation import Explanation
 from .failover import Trail
@@ -472,6 +473,23 @@ class Gateway:
         limit = self._limit(max_price)
         return await self._calls.explain(capability, model, "live" if live else "call", limit)
 
+    def check(self, *, sign: bool = False) -> Diagnosis:
+        """What works of this gateway's configuration, and what has to be done about the rest.
+
+        Every place is asked: whether it is reached, whether it takes the headers, what can be told of the
+        wallet's funds, which capabilities there are and what they cost. Nothing is called, and nothing paid.
+        Print it: as text it is a table, in which no secret stands.
+
+        Args:
+            sign: Whether to ask the signer for one ticket, too, which is thrown away. That tells whether the
+                wallet's deposit is enough. An unsent ticket costs nothing, though a signer may count it.
+        """
+        return loop_thread.run(lambda: self._calls.check(sign=sign))
+
+    async def check_async(self, *, sign: bool = False) -> Diagnosis:
+        """`check`, awaited."""
+        return await self._calls.check(sign=sign)
+
     def map(self, *arguments: object, **options: object) -> NoReturn:
         """Not in this version: raises `ConfigurationError`. `run_async` in a task group does many at once."""
         raise _later("map")
@@ -501,7 +519,7 @@ class Gateway:
             timeout: Seconds in total (30 by default), or a `Timeout`.
 
         Raises:
-            PaymentUnsupported: The answer costs money.
+            PaymentUnsupported: The answer costs money; through a gateway node that is never known.
             CapabilityError: The worker has no schema (404 or 405), or failed.
             OrchestratorError: The advertised URL leads where it must not.
             ResponseError: What is there is no schema.

@@ -21,13 +21,20 @@ from ._bodies import SMALL, whole
 from ._fork import abandon, on_fork
 from ._http import Pool, running_loop, within
 from ._observing import asking
+from ._payer import Identity, Payer, known
+from ._secrets import Secret
 from ._urls import redact
 from .catalogue import Price
 from .errors import LivepeerError, Rejection
 
-__all__ = ["ASKS_FOR_PAYMENT", "Offer", "Offers", "parse_offer"]
+__all__ = ["ASKS_FOR_PAYMENT", "BYOC_WAYS", "WANTS_A_WALLET", "Offer", "Offers", "parse_offer"]
 
 ASKS_FOR_PAYMENT = "it asks for payment"
+WANTS_A_WALLET = "it runs on a chain, and tells what it has of BYOC to a signed wallet alone"
+BYOC_WAYS = (
+    "There are two ways to pay for BYOC: a gateway node, Gateway(gateway_url=…, orch_url=…), which pays from "
+    "its own wallet; and a signer that offers /sign-byoc-job, which no released one does."
+)
 
 _FRESH = 5.0  # seconds that an offer with a free place is believed
 _PATIENCE = 10.0  # seconds for an orchestrator to answer
@@ -63,14 +70,17 @@ class Offer:
 
 
 def parse_offer(status: int, body: bytes, orchestrator: str) -> Offer:
-    """Read the answer of ``/process/token``."""
+    """Read the answer of ``/process/token``.
+
+    An orchestrator on a chain tells a signed wallet its price and its free places, and everybody else
+    nothing: not whether it has the capability either.
+    """
     where = redact(orchestrator)
     text = " ".join(body[:200].decode("utf-8", "replace").split())
     if status in (404, 405):
         return Offer(orchestrator, absent=True)
     if status == 400 and "eth address" in text:
-        # An orchestrator on a chain tells its prices to a wallet, which signs.
-        return Offer(orchestrator, rejection=Rejection(where, ASKS_FOR_PAYMENT, "It runs on a chain."))
+        return Offer(orchestrator, rejection=Rejection(where, WANTS_A_WALLET, BYOC_WAYS))
     if status != 200:
         reason = f"it answered {status} ({text}) for BYOC"
         return Offer(orchestrator, rejection=Rejection(where, reason, retryable=status >= 500))
@@ -80,17 +90,21 @@ def parse_offer(status: int, body: bytes, orchestrator: str) -> Offer:
         price = _price(token.get("price"))
     except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return Offer(orchestrator, rejection=Rejection(where, "its job token can't be read"))
+    if price is None and token.get("ticket_params") and not available:
+        return Offer(orchestrator, absent=True)  # on a chain an unknown capability is free, and has no place
     if price is not None or token.get("ticket_params"):
-        hint = f"Its price is {price}." if price else "It runs on a chain."
-        return Offer(orchestrator, available, price, Rejection(where, ASKS_FOR_PAYMENT, hint))
+        costs = f"it costs {price} and" if price else "it is free, but"
+        reason = f"{costs} takes BYOC jobs that a wallet has signed"
+        return Offer(orchestrator, available, price, Rejection(where, reason, BYOC_WAYS))
     return Offer(orchestrator, available)
 
 
 class Offers:
     """The offers of a gateway's orchestrators; calls on one loop share the requests in flight."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, payer: Payer | None = None) -> None:
         self._pool = pool
+        self._payer = payer
         self._kept: dict[tuple[str, str], tuple[float, Offer]] = {}
         self._seen: dict[str, float] = {}  # when each capability was last offered
         self._asking: dict[tuple[asyncio.AbstractEventLoop, str, str], asyncio.Task[Offer]] = {}
@@ -156,7 +170,8 @@ class Offers:
 
     async def _ask_one(self, orchestrator: str, capability: str) -> Offer:
         url = f"{orchestrator}/process/token"
-        headers = {"Livepeer-Eth-Address": _NOBODY, "Livepeer-Capability": capability}
+        who = await known(self._payer) if self._payer is not None else None
+        headers = {"Livepeer-Eth-Address": _shown(who), "Livepeer-Capability": capability}
         try:
             transport = await self._pool.transport()
             with asking(self._pool, "offers", "GET", url, orchestrator=redact(orchestrator)) as answered:
@@ -184,6 +199,14 @@ class Offers:
     def _after_fork(self) -> None:
         abandon(self._asking)
         self._asking = {}
+
+
+def _shown(who: Identity | None) -> str:
+    """A wallet as a job token's header has it."""
+    if who is None:
+        return _NOBODY
+    told = {"addr": who.address, "sig": str(who.signature)}
+    return Secret(base64.b64encode(json.dumps(told).encode()).decode())
 
 
 def _price(info: Any) -> Price | None:

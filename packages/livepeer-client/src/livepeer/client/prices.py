@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from .catalogue import Price
+from .catalogue import Capability, Price
 from .errors import ConfigurationError
 
-__all__ = ["EthUsd", "as_budget", "as_price", "check_rate", "over"]
+__all__ = ["EthUsd", "as_budget", "as_price", "check_rate", "in_words", "over"]
 
 EthUsd = float | Callable[[], float] | None
 """What `eth_usd=` takes: the price of one ETH in USD, or a function that returns it."""
@@ -124,3 +124,26 @@ def over(price: Price, limit: Price | None) -> str | None:
     return (
         f"its price of {price} is over max_price, which is {limit}" if price.amount > limit.amount else None
     )
+
+
+def in_words(capability: Capability) -> str:
+    """What a capability costs, as a person reads it: by the hour, by the call, or by the pixel."""
+    from .payments.kinds import PIXELS_A_SECOND
+
+    price = capability.price
+    if price is None:
+        return "free"
+    if price.unit == "seconds":
+        return f"{_eth(price.amount * 3600)} an hour"
+    if price.unit == "720p-pixel-seconds" or (price.unit == "pixels" and capability.transport == "lv2v"):
+        return f"{_eth(price.amount * PIXELS_A_SECOND * 3600)} an hour of 720p at 30 fps"
+    if price.unit == "fixed":
+        return f"{_eth(price.amount)} a call"
+    return str(price)
+
+
+def _eth(wei: int) -> str:
+    for size, name in ((10**18, "ETH"), (10**9, "gwei")):
+        if wei >= size // 10_000:
+            return f"{round(wei / size, 6):f}".rstrip("0").rstrip(".") + f" {name}"
+    return f"{wei} wei"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ._http import Pool, unsent
 from ._names import Names
+from ._payer import Payer
 from ._through_node import NodeSearch
+from ._urls import redact
 from .catalogue import Price, Runner
 from .config import Config
 from .discovery import Discovery
@@ -55,6 +57,7 @@ class Resolver:
 
     Attributes:
         records: How they did up to now.
+        payer: Whose wallet pays, if anybody's does.
         discovery: What the gateway's orchestrators list.
         offers: What they say of BYOC capabilities.
         names: Which BYOC capabilities they list.
@@ -65,8 +68,9 @@ class Resolver:
         self.wallet: Wallet | None = wallet
         self.records: Records = Records()
         self.discovery: Discovery = Discovery(config, pool, self.records)
-        self.offers: Offers = Offers(pool)
-        self.names: Names = Names(pool)
+        self.payer: Payer = Payer(wallet)
+        self.offers: Offers = Offers(pool, self.payer)
+        self.names: Names = Names(pool, self.payer)
         self._config = config
         self._pool = pool
         self._paths: dict[tuple[str, str], str] = {}
@@ -112,12 +116,22 @@ class Resolver:
     def _search(
         self, capability: str, model: str | None, verb: Verb, max_price: Price | None
     ) -> _Search | NodeSearch:
-        if self._config.gateways:
+        if self.through_node:
             return NodeSearch(
                 self._config, self._pool, self.discovery, self.offers,
                 capability=capability, max_price=max_price,
             )  # fmt: skip
         return _Search(self, capability, model, verb, max_price)
+
+    @property
+    def through_node(self) -> bool:
+        """Whether calls go through a gateway node."""
+        return bool(self._config.gateways)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The gateway nodes' URLs, as they may be shown."""
+        return tuple(map(redact, self._config.gateways))
 
     @property
     def ordered(self) -> bool:

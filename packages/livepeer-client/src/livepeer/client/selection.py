@@ -20,7 +20,7 @@ from .errors import (
 )
 from .failover import TO_PAY
 from .listing import Listing
-from .offers import ASKS_FOR_PAYMENT, Offer
+from .offers import ASKS_FOR_PAYMENT, BYOC_WAYS, Offer
 from .prices import over
 from .records import Records, place_of
 
@@ -227,7 +227,16 @@ def not_found(
                 + ".",
                 hint="A higher max_price= allows it.",
             )
-        if all(one.reason == ASKS_FOR_PAYMENT or "max_price" in one.reason for one in rejections):
+        byoc = [one for one in rejections if one.hint == BYOC_WAYS]
+        paid = [one for one in rejections if one.reason == ASKS_FOR_PAYMENT or "max_price" in one.reason]
+        if byoc and len(byoc) + len(paid) == len(rejections):
+            return PaymentUnsupported(
+                f"{asked} can't be paid for: "
+                + "; ".join(f"{one.where}: {one.reason}" for one in (byoc + paid)[:3])
+                + ".",
+                hint=BYOC_WAYS,
+            )
+        if len(paid) == len(rejections):
             return PaymentUnsupported(
                 f"Whoever may have {asked} asks for payment, and this gateway can't pay it.", hint=TO_PAY
             )

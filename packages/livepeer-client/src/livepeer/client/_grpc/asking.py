@@ -37,6 +37,7 @@ from .unary import BadAnswer, Unary
 
 if TYPE_CHECKING:
     from .._http import Pool
+    from .._payer import Identity
 
 __all__ = ["ask"]
 
@@ -73,10 +74,11 @@ async def ask(
     capability: int | None,
     model: str | None,
     request_id: str | None,
+    payer: Identity | None = None,
 ) -> OrchestratorInfo:
     """See `get_orchestrator`."""
     details: dict[str, Any] = {"orchestrator": orchestrator, "request_id": request_id}
-    call = _call(orchestrator, capability, model)
+    call = _call(orchestrator, capability, model, payer)
     with asking(pool, "grpc", "POST", orchestrator + GET_ORCHESTRATOR, **details) as answered:
         await _exchange(call, orchestrator, pool, details)
         answered(call.http_status)
@@ -90,8 +92,11 @@ async def ask(
         ) from error
 
 
-def _call(orchestrator: str, capability: int | None, model: str | None) -> Unary:
+def _call(orchestrator: str, capability: int | None, model: str | None, payer: Identity | None) -> Unary:
     request = OrchestratorRequest(ignoreCapacityCheck=True)
+    if payer is not None:
+        request.address = bytes.fromhex(payer.address.removeprefix("0x"))
+        request.sig = bytes.fromhex(payer.signature.removeprefix("0x"))
     if capability is not None:
         words = [0] * (capability // 64 + 1)
         words[-1] = 1 << capability % 64

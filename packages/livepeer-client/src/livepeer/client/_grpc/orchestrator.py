@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .._http import Pool
+    from .._payer import Identity
     from .lp_rpc_pb2 import OrchestratorInfo
 
 __all__ = ["get_orchestrator"]
@@ -23,8 +24,9 @@ async def get_orchestrator(
     capability: int | None = None,
     model: str | None = None,
     request_id: str | None = None,
+    payer: Identity | None = None,
 ) -> OrchestratorInfo:
-    """Ask an orchestrator for its description, offchain: without a payer's address.
+    """Ask an orchestrator for its description; one on a chain tells it to a payer alone.
 
     Args:
         orchestrator: Its base URL.
@@ -32,6 +34,7 @@ async def get_orchestrator(
         capability: The id of a built-in pipeline that will be asked for; None lists everything.
         model: The model that the pipeline needs.
         request_id: The id of the call, for errors.
+        payer: The wallet; None offchain.
 
     Returns:
         Its answer. An unknown or full `model` is no error here: capacity is not checked, because external
@@ -50,4 +53,6 @@ async def get_orchestrator(
         await asyncio.to_thread(importlib.import_module, _ASKING)
     from .asking import ask
 
-    return await ask(orchestrator, pool, capability=capability, model=model, request_id=request_id)
+    return await ask(
+        orchestrator, pool, capability=capability, model=model, request_id=request_id, payer=payer
+    )

@@ -152,6 +152,42 @@ def schema(
     command(capability, model=model, pay=pay, timeout=timeout, orch_url=orch_url)
 
 
+@app.command()
+def doctor(
+    *,
+    token: Annotated[
+        str | None, typer.Option(help="What a dashboard hands out; better in LIVEPEER_TOKEN, unseen.")
+    ] = None,
+    signer_url: Annotated[list[str] | None, typer.Option(help="A signer; repeat it for several.")] = None,
+    discovery_url: Annotated[
+        list[str] | None, typer.Option(help="A list of orchestrators; repeat it for several.")
+    ] = None,
+    gateway_url: Annotated[
+        list[str] | None, typer.Option(help="A gateway node; repeat it for several.")
+    ] = None,
+    orch_url: OrchUrl = None,
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Ask the signer for one ticket, too, which is thrown away.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check the configuration, signers, funds and orchestrators, and list what can be called at what price.
+
+    Nothing is called and nothing is paid. The exit code is 1 when something doesn't work.
+    """
+    from .doctor import doctor as command
+
+    command(
+        sign=sign,
+        as_json=json,
+        token=token,
+        signer_url=signer_url,
+        discovery_url=discovery_url,
+        gateway_url=gateway_url,
+        orch_url=orch_url,
+    )
+
+
 @app.command(name="run")
 def run_capability(
     capability: Annotated[str, typer.Argument(help="The capability's name.")],
