@@ -291,6 +291,67 @@ def test_exit_while_a_name_server_does_not_answer(silent: Any, verb: str) -> Non
     assert out == "in time\n"
 
 
+@pytest.mark.parametrize("what", ["headers", "input"])
+@pytest.mark.parametrize("verb", ["run", "run_async"])
+def test_exit_while_a_function_of_the_callers_never_returns(silent: Any, verb: str, what: str) -> None:
+    """One that makes headers, or an input that is read: nobody waits for their threads."""
+    out = silent(
+        """
+        import asyncio, os, sys, threading
+        from livepeer.client import DeadlineExceeded, Gateway
+        verb, what = sys.argv[1:]
+        gw = Gateway(
+            discovery_url="http://127.0.0.1:9/list",
+            discovery_headers=lambda: threading.Event().wait(),
+            timeout=0.2,
+        )
+        pipe = os.fdopen(os.pipe()[0], "rb") if what == "input" else None
+        try:
+            if verb == "run_async":
+                asyncio.run(asyncio.wait_for(gw.run_async("echo", input=pipe), 0.4))
+            elif pipe is None:
+                gw.run("echo")
+            else:
+                thread = threading.Thread(target=gw.run, args=["echo"], kwargs={"input": pipe}, daemon=True)
+                thread.start()
+                raise TimeoutError
+        except TimeoutError:
+            print("in time")
+        sys.stdout.flush()
+        """,
+        verb,
+        what,
+    )
+    assert out == "in time\n"
+
+
+@posix
+def test_too_many_open_files_are_this_machines_fault(orch: Any, silent: Any) -> None:
+    out = silent(
+        """
+        import os, resource, sys
+        from livepeer.client import ConnectionFailed, Gateway, NoOrchestratorError
+        gw = Gateway(orch_url=sys.argv[1])
+        assert gw.run("echo", input=1) == 1
+        gw.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        taken = []
+        try:
+            while True: taken.append(os.dup(0))
+        except OSError: pass
+        try:
+            gw.run("echo", input=1)
+        except (ConnectionFailed, NoOrchestratorError) as error:  # the list may be too old by now
+            text = str(error)
+        for one in taken: os.close(one)
+        assert gw.run("echo", input=2) == 2
+        print("Too many open files" in text, "ulimit -n" in text)
+        """,
+        orch.url,
+    )
+    assert out == "True True\n"
+
+
 def test_calls_leave_nothing_behind(orch: Any, silent: Any) -> None:
     """`./dev bench growth` looks at 100,000 of them."""
     out = silent(

@@ -170,6 +170,33 @@ async def test_a_refused_start_leaves_nothing(
         )
 
 
+class Leaves(LivePipeline):
+    """A start can be cancelled in its midst, as an author's own task group may do it."""
+
+    media = True
+
+    async def on_stream_start(self, params: dict[str, Any]) -> None:
+        if params.get("leave"):
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+
+async def test_a_start_that_is_cancelled_gives_its_place_back(
+    orchestrator: Any, http: aiohttp.ClientSession
+) -> None:
+    async with serving(orchestrator, Leaves()) as server:
+        session = await Session(orchestrator, server, http).open()
+        with contextlib.suppress(aiohttp.ClientError):  # how a server answers then is its own business
+            status, _ = await session.live(params={"leave": True})
+            assert status >= 500
+        await session.until_free()
+        await session.stop()
+        again = await started(orchestrator, server, http)
+        await again.stop()
+
+
 @pytest.mark.parametrize("control", ["", "x", "http://", "http://[bad", "https://x:99999/", "ftp://x/"])
 async def test_a_stream_needs_a_session(http: aiohttp.ClientSession, control: str) -> None:
     told = {"Id": "s", "Token": "t", "Control": control}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -33,7 +34,7 @@ from .errors import (
     StreamError,
 )
 
-__all__ = ["as_livepeer_error", "translated", "unsent", "within"]
+__all__ = ["as_livepeer_error", "translated", "unsent", "way_out", "within"]
 
 
 class within:  # a class: an asynchronous generator can't begin once a loop closes its own
@@ -186,10 +187,20 @@ def _no_connection(error: BaseException, where: str, details: dict[str, Any]) ->
             return _no_tls(error, where, details)
     return ConnectionFailed(
         f"No connection to {where}: {_reason(error)}.",
-        hint="Check that the orchestrator runs there and that the port is right.",
+        hint=way_out(error),
         retryable=True,
         **details,
     )
+
+
+def way_out(error: BaseException) -> str:
+    """What to do about a connection that could not be made."""
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return (
+            "This machine is at fault: the process has as many files and sockets open as it may. Make fewer "
+            "calls at once (an asyncio.Semaphore), or allow more: `ulimit -n`, or LimitNOFILE of its service."
+        )
+    return "Check that the orchestrator runs there and that the port is right."
 
 
 def _no_tls(error: BaseException, where: str, details: dict[str, Any]) -> LivepeerError:

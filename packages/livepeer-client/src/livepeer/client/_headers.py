@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import inspect
 import re
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._secrets import hidden
+from ._threads import in_daemon_thread
 from .errors import ConfigurationError
 
 __all__ = ["HeaderSource", "HeadersLike", "check_headers"]
@@ -63,7 +63,7 @@ class HeaderSource:
             if inspect.iscoroutinefunction(self._given):
                 answer = hidden(await self._given())
             else:
-                answer = hidden(await asyncio.to_thread(self._given))
+                answer = hidden(await in_daemon_thread(self._given))
                 if inspect.isawaitable(answer):
                     answer = hidden(await answer)
         except Exception as error:

@@ -657,7 +657,9 @@ async def _encode(value: Any, model: str | None) -> Body:
 
     running_loop()
     if is_large(value):
-        return await asyncio.to_thread(encode_input, value, model)
+        from ._threads import in_daemon_thread
+
+        return await in_daemon_thread(lambda: encode_input(value, model))
     return encode_input(value, model)
 
 

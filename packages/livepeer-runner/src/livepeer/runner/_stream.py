@@ -114,10 +114,12 @@ class LiveStream:
                     worker=lambda: self._place.worker,
                     reports=self._reports,
                 )
-        except Exception as error:
-            await self._close_channels(delete=True)
-            self._place.close()
-            if isinstance(error, HTTPError):
+        except BaseException as error:
+            try:
+                await self._close_channels(delete=True)
+            finally:
+                self._place.close()  # whoever cancelled the start, and however often
+            if isinstance(error, HTTPError) or not isinstance(error, Exception):
                 raise
             raise as_http_error(error, f"{type(self.pipeline).__name__}.{where}") from error
         self._task = asyncio.create_task(self._run(), name=f"live stream {self.session_id}")

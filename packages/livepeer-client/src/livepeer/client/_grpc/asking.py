@@ -17,7 +17,7 @@ from yarl import URL
 
 from livepeer.trickle.transport import CertificateChanged
 
-from .._failures import as_livepeer_error
+from .._failures import as_livepeer_error, way_out
 from .._observing import asking
 from .._urls import redact
 from .._version import __version__
@@ -189,7 +189,7 @@ def _failure(error: Exception, where: str, details: dict[str, Any]) -> LivepeerE
     number = error.errno if isinstance(error, OSError) else None
     return ConnectionFailed(
         f"No connection to {where}: {os.strerror(number) if number else error}.",
-        hint="Check that the orchestrator runs there and that the port is right.",
+        hint=way_out(error),
         retryable=True,  # whatever broke off, nothing was begun
         **details,
     )

@@ -76,9 +76,11 @@ class OnePort:
         try:
             port = await self.rpc_port()
             inner_transport, inner = await loop.create_connection(lambda: _Side(self), "127.0.0.1", port)
-        except OSError:
-            client.abort()
-            return
+        except BaseException as error:
+            client.abort()  # whatever it was, nobody will answer this client
+            if isinstance(error, OSError):
+                return
+            raise
         outer.peer, inner.peer = inner_transport, client
         if outer.lost:
             inner_transport.abort()
