@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Callable, Coroutine, Generator
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livepeer.client import Gateway
 
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other way to share a module
 
-@types.coroutine
-def _cancelled_at(number: int, late: bool, work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, bool]:
-    """Run a coroutine and cancel its task at one of its suspensions; whether it came so far.
-
-    `late` cancels when what it waits for has just happened: the result is there, and gets lost.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    suspensions = 0
-    thrown: BaseException | None = None
-    while True:
-        try:
-            waiting_for = work.send(None) if thrown is None else work.throw(thrown)
-        except StopIteration:
-            return False
-        except asyncio.CancelledError:
-            return True
-        finally:
-            thrown = None  # it holds the frames of the work, and with them what the work had open
-        if suspensions == number:
-            if late and waiting_for is not None:
-                waiting_for.add_done_callback(lambda _: task.cancel())
-            else:
-                task.cancel()
-        suspensions += 1
-        try:
-            yield waiting_for
-        except BaseException as error:
-            thrown = error
-
-
-async def _awaited(stepping: Any) -> bool:
-    """A coroutine, as tasks want one, of a generator that steps through another."""
-    return bool(await stepping)
+from client_steps import awaited, cancelled_at
 
 
 async def _run(gateway: Gateway) -> None:
@@ -99,7 +68,7 @@ async def test_cancelled_at_each_await(
     number = 0
     while True:
         gateway = Gateway(orch_url=orch.url)
-        task = asyncio.create_task(_awaited(_cancelled_at(number, late, work(gateway))))
+        task = asyncio.create_task(awaited(cancelled_at(number, late, work(gateway))))
         cancelled = await asyncio.wait_for(task, 30)
         await orch.wait_async(lambda: not orch.sessions, f"the session of {number} is stopped")
         await orch.wait_async(

@@ -35,6 +35,7 @@ from livepeer.client import (
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other way to share a module
 
+from client_steps import awaited, cancelled_at
 from client_tills import EV, Failing, Refusing, Signer, Till, Tills, listed, refused, said, tickets_for, tills
 
 PRICE = 25 * 10**9
@@ -538,6 +539,40 @@ def test_no_funds_are_told_with_the_address(till: Till, gateway: Gateway, signer
     with pytest.raises(InsufficientBalance, match="Fund the reserve") as caught:
         gateway.run("it", input={})
     assert caught.value.address == signer.address
+
+
+# Cancellation
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+@pytest.mark.parametrize("mode", ["single-shot", "persistent"])
+async def test_cancelled_at_each_await_the_book_is_right(
+    network: Tills, signer: Signer, mode: str, late: bool
+) -> None:
+    """Whatever was taken is spent; what never left isn't; what may have left is."""
+    till = Till(mode=mode)
+    network.start(till)
+    number = spent = 0
+    while True:
+        gateway = Gateway(orch_url=till.url, signer_url=signer.url)
+        cancelled = await awaited(cancelled_at(number, late, gateway.run_async("it", input={})))
+        here = asyncio.current_task()
+        async with asyncio.timeout(20):
+            while others := asyncio.all_tasks() - {here}:
+                await asyncio.wait(others)
+        await gateway.aclose()
+        assert gateway.spent in (0, WEI)
+        assert gateway._ledger.reserved == 0
+        spent += gateway.spent
+        assert spent >= round(till.total), "what was sent before may arrive only now"
+        if not cancelled:
+            break
+        number += 1
+    assert number >= 4
+    assert gateway.spent == WEI
+    # Cancelled while it was being sent, nobody can know whether it left: there is one such await, or two.
+    assert spent - round(till.total) <= 3 * WEI
+    assert till.stopped >= (1 if mode == "persistent" else 0)
 
 
 # Secrets
