@@ -102,7 +102,14 @@ def test_nothing_configured() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends a process at once there")
 def test_dev(gone: Callable[[int], bool]) -> None:
-    command = [sys.executable, "-c", "from livepeer.devkit.cli import main; main()", "dev", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from livepeer.devkit.cli import main; main()",
+        "dev",
+        "--json",
+        "--paid",
+    ]
     running = subprocess.Popen([*command, "--no-samples"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert running.stdout is not None
     told = b""
@@ -110,6 +117,7 @@ def test_dev(gone: Callable[[int], bool]) -> None:
         told += running.stdout.readline()
     network = json.loads(told)
     assert network["env"]["LIVEPEER_ORCH_URL"] == network["orch_url"]
+    assert network["env"]["LIVEPEER_SIGNER_URL"] == network["signers"]["main"]
     assert livepeer("capabilities", "--json", env=network["env"]).stdout == b"[]\n"
     running.send_signal(signal.SIGTERM)
     _, errors = running.communicate(timeout=30)

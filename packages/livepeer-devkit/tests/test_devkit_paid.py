@@ -33,7 +33,8 @@ PIXEL = {"price": 0.05, "currency": "usd", "unit": "720p"}
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[LocalNetwork]:
-    with LocalNetwork(samples=False, paid=PaidMode(payment_interval=0.5)) as running:
+    signers = {"main": {}, "poor": {"deposit": 10**14}, "broke": {"deposit": 0}, "newcomer": {}}
+    with LocalNetwork(samples=False, paid=PaidMode(signers=signers, payment_interval=0.5)) as running:
         yield running
 
 
@@ -120,7 +121,14 @@ class Payer:
 
 
 @pytest.fixture
-def payer(network: LocalNetwork, http: aiohttp.ClientSession) -> Payer:
+async def payer(
+    network: LocalNetwork, http: aiohttp.ClientSession, runner: Callable[..., Awaitable[str]]
+) -> Payer:
+    """One who has paid here before: the first session of a payer has no price of its own."""
+    url = await runner(CALL)
+    before = Payer(http, network.signer_url)
+    headers = await before.headers(await before.challenge(url), "fixed")
+    assert (await post(http, url, headers=headers))[0] == 200
     return Payer(http, network.signer_url)
 
 
@@ -264,6 +272,39 @@ async def test_parameters_expire_and_are_refreshed(
     assert fresh["payment_url"] == f"{network.orch_url}/payment"
     await asyncio.sleep(0.1)  # for some time to pay for
     assert (await post(http, challenge["payment_url"], headers=await payer.headers(fresh, "live")))[0] == 200
+
+
+async def test_the_first_session_of_a_payer_has_its_price_from_the_second_payment_on(
+    network: LocalNetwork, http: aiohttp.ClientSession, runner: Callable[..., Awaitable[str]]
+) -> None:
+    payer = Payer(http, network.signers["newcomer"].url)
+    url = await runner(SECOND, "persistent")
+    challenge = await payer.challenge(url)
+    assert (await post(http, url, headers=await payer.headers(challenge, "live")))[0] == 200
+    refresh = {"sender": (await payer.payer())["address"], "manifest_id": challenge["manifest_id"]}
+    where = f"{network.orch_url}/refresh-payment"
+    assert (await post(http, where, json=refresh))[0] == 409
+    await asyncio.sleep(0.1)  # for some time to pay for
+    more = await payer.headers(challenge, "live")
+    assert (await post(http, challenge["payment_url"], headers=more))[0] == 200
+    assert (await post(http, where, json=refresh))[0] == 200
+
+
+async def test_an_orchestrator_may_ask_for_more_than_it_said(
+    network: LocalNetwork, http: aiohttp.ClientSession, runner: Callable[..., Awaitable[str]], payer: Payer
+) -> None:
+    url = await runner(SECOND, "persistent")
+    challenge = await payer.challenge(url)
+    assert (await post(http, url, headers=await payer.headers(challenge, "live")))[0] == 200
+    refresh = {"sender": (await payer.payer())["address"], "manifest_id": challenge["manifest_id"]}
+    network.raise_prices(1.5)
+    try:
+        _, text = await post(http, f"{network.orch_url}/refresh-payment", json=refresh)
+        status, told = await payer.sign(json.loads(text), "live")
+        said = "orchestrator price 75000000000.000 exceeds initial session price ceiling 50000000000.000"
+        assert (status, told["error"]["message"]) == (481, said)
+    finally:
+        network.raise_prices(1)
 
 
 async def test_wallets_that_have_too_little_say_so(

@@ -103,12 +103,15 @@ def dev(
     port: Annotated[int, typer.Option(help="The orchestrator's port; 0 is any free one.")] = 0,
     secret: Annotated[str | None, typer.Option(help="What runners register with; else a random one.")] = None,
     samples: Annotated[bool, typer.Option(help="Serve the sample capabilities.")] = True,
+    paid: Annotated[
+        bool, typer.Option("--paid", help="Calls cost play money, and there are signers.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Start a Livepeer network on this machine, say what to export, and run until Ctrl-C."""
     from .dev import dev as command
 
-    command(port, secret, samples, json)
+    command(port, secret, samples, json, paid=paid)
 
 
 @app.command()

@@ -148,6 +148,13 @@ class LocalNetwork:
         """Let blocks pass on the chain; 41 of them end every ticket parameter."""
         self._money().mine(blocks)
 
+    def raise_prices(self, factor: float) -> None:
+        """Let the orchestrator ask for so many times as much as it lists, of sessions under way, too.
+
+        A fault: go-livepeer keeps the price of a session. 1 ends it.
+        """
+        self._money().tell_orchestrator("surcharge", factor)
+
     def set_eth_usd(self, eth_usd: float) -> None:
         """Change what ETH costs in US dollars, and with it what runners cost in wei, for new sessions."""
         self._money().changed(eth_usd=eth_usd)

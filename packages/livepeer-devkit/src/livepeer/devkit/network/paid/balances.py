@@ -30,6 +30,7 @@ class Balances:
 
     def __init__(self) -> None:
         self._accounts: dict[tuple[bytes, str], Account] = {}
+        self._known: set[bytes] = set()
 
     def find(self, sender: bytes, manifest_id: str) -> Account | None:
         """The account, if there is one."""
@@ -41,6 +42,7 @@ class Balances:
 
     def credit(self, sender: bytes, manifest_id: str, amount: Fraction) -> None:
         """Put something in."""
+        self.meet(sender)
         account = self._open(sender, manifest_id)
         account.amount += amount
         account.credited += amount
@@ -52,10 +54,20 @@ class Balances:
         account.debited += amount
 
     def fix_price(self, sender: bytes, manifest_id: str, price: Fraction) -> None:
-        """Remember the price of a session; the first one stays."""
+        """Remember the price of a session; the first one stays.
+
+        For a payer who has never had anything here go-livepeer forgets to (``SetFixedPrice``): its first
+        session has no price of its own until the second payment.
+        """
+        if sender not in self._known:
+            return
         account = self._open(sender, manifest_id)
         if account.fixed_price is None:
             account.fixed_price = price
+
+    def meet(self, sender: bytes) -> None:
+        """Know a payer from now on."""
+        self._known.add(sender)
 
     def _open(self, sender: bytes, manifest_id: str) -> Account:
         return self._accounts.setdefault((sender, manifest_id), Account())

@@ -77,6 +77,7 @@ class Cashier:
     ) -> None:
         self.chain: Chain = recipient.chain
         self.balances: Balances = Balances()
+        self.surcharge: Fraction = Fraction(1)  # a fault: what it asks for, of what it should
         self._recipient = recipient
         self._tokens = tokens
         self._worker = worker
@@ -191,6 +192,7 @@ class Cashier:
 
     def sufficient(self, sender: bytes, manifest_id: str) -> bool:
         """Whether there is at least a ticket's worth left."""
+        self.balances.meet(sender)
         account = self.balances.find(sender, manifest_id)
         return account is not None and account.amount >= self._recipient.ticket_ev
 
@@ -200,6 +202,7 @@ class Cashier:
         if not paid.payment.HasField("expected_price") or told.pricePerUnit == 0:
             return
         fee = Fraction(told.pricePerUnit, told.pixelsPerUnit) * units
+        self.balances.meet(paid.sender)
         account = self.balances.find(paid.sender, manifest_id)
         if account is None or account.amount < fee:
             left = "nil" if account is None else go_float(account.amount, 0)
@@ -210,6 +213,7 @@ class Cashier:
     # ------------------------------------------------------------------ inside
 
     def _info(self, sender: bytes, price: Fraction, session: str | None) -> net.OrchestratorInfo:
+        price *= self.surcharge
         params = self._recipient.params(sender, price)
         token, session, expiration = self._tokens.issue(session)
         return net.OrchestratorInfo(

@@ -229,9 +229,13 @@ class Signers:
             raise ConfigurationError("The signers aren't running; the network is not started.")
         return tell(self._control, word, value)
 
+    def tell_orchestrator(self, word: str, value: Any) -> Any:
+        """Say a word to the orchestrator's process."""
+        return tell(self._orchestrator_control, word, value)
+
     def account(self, manifest_id: str) -> dict[str, Fraction]:
         """The orchestrator's account of a session: ``amount``, ``credited`` and ``debited``, in wei."""
-        told = tell(self._orchestrator_control, "account", manifest_id)
+        told = self.tell_orchestrator("account", manifest_id)
         return {name: Fraction(amount) for name, amount in told.items()}
 
     def changed(self, **changes: Any) -> None:
@@ -239,7 +243,7 @@ class Signers:
         self.chain |= changes
         self.chain["wallets"] = [vars(wallet) | {"address": wallet.address.hex()} for wallet in self._wallets]
         self.tell("chain", self.chain)
-        tell(self._orchestrator_control, "chain", self.chain)
+        self.tell_orchestrator("chain", self.chain)
 
     def mine(self, blocks: int) -> None:
         """Let blocks pass."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from ..ai_worker import AIWorker
@@ -53,7 +54,10 @@ class Till:
             found = self.cashier.balances.of(manifest_id) or Account()
             return {name: str(getattr(found, name)) for name in ("amount", "credited", "debited")}
 
-        return {"chain": self.chain.learn, "account": account_of}
+        def surcharge(factor: float) -> None:
+            self.cashier.surcharge = Fraction(str(factor))
+
+        return {"chain": self.chain.learn, "account": account_of, "surcharge": surcharge}
 
     def admit(self, headers: Mapping[str, str], manifest_id: str) -> Meter | None:
         """Take the first payment for a job of live video-to-video. Raises `Refused`.
