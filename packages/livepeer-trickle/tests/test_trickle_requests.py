@@ -7,6 +7,7 @@ import base64
 import contextlib
 import gzip
 import itertools
+import pickle
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from livepeer.trickle import Transport
+from livepeer.trickle._fields import Fields
 from livepeer.trickle._inflating import Inflater
 from livepeer.trickle._requests import request_head
 from livepeer.trickle._targets import target_of
@@ -358,3 +360,21 @@ def test_an_escaped_path_can_not_end_the_first_line(text: str) -> None:
     with pytest.raises(InvalidURL, match="white space"):
         target_of(text, escaped=True)
     assert not set(target_of(text).path) & set(" \r\n\t\x7f")
+
+
+# Headers
+
+
+def test_headers_are_found_in_any_case() -> None:
+    fields = Fields([("Content-Type", "a"), ("X", "1"), ("x", "2")])
+    assert fields["content-type"] == fields.get("CONTENT-TYPE") == "a"
+    assert fields.getall("X") == ["1", "2"]
+    assert (fields["x"], fields.get("y"), fields.get("y", "")) == ("1", None, "")
+    assert "x" in fields
+    assert "y" not in fields
+    assert 1 not in fields
+    assert dict(fields) == {"Content-Type": "a", "X": "1"}
+    assert len(fields) == 2
+    assert pickle.loads(pickle.dumps(fields)) == fields
+    with pytest.raises(KeyError):
+        fields["y"]

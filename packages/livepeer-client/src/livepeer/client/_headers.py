@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import inspect
 import re
 import time
@@ -102,7 +101,9 @@ def check_headers(value: Any, name: str) -> dict[str, str]:
 
 def _read(answer: Any, name: str) -> tuple[dict[str, str], float | None]:
     headers, expires_at = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, None)
-    if isinstance(expires_at, datetime.datetime):
+    from datetime import datetime  # which few programs need
+
+    if isinstance(expires_at, datetime):
         if expires_at.tzinfo is None:
             raise ConfigurationError(
                 f"{name}= returned a datetime without a time zone.",

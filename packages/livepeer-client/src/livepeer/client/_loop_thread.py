@@ -179,8 +179,6 @@ def _stand_still() -> NoReturn:
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="livepeer-client")
-    loop.set_default_executor(executor)
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -191,8 +189,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         # Not loop.shutdown_default_executor(): it starts a thread, which an exiting interpreter refuses.
-        executor.shutdown(wait=False, cancel_futures=True)
-        loop.close()
+        loop.close()  # which lets the threads of its executor go, if it has one
 
 
 loop_thread = LoopThread()

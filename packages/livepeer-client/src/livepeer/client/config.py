@@ -14,7 +14,6 @@ from ._headers import HeadersLike, check_headers
 from ._secrets import Address, Secret, hidden, hidden_urls
 from ._urls import is_loopback, redact
 from .errors import ConfigurationError
-from .token import Token, parse_token
 
 __all__ = ["Config", "Urls", "read_config"]
 
@@ -90,7 +89,7 @@ def read_config(
         _from_arguments(
             signer_url, signer_headers, discovery_url, discovery_headers, orch_url, gateway_url=gateway_url
         ),
-        *([_from_token(parse_token(token), "token")] if token is not None else []),
+        *([_from_token(token, "token")] if token is not None else []),
     ]
     if not any(source.places for source in sources):
         sources += _from_environment(environ)
@@ -172,7 +171,10 @@ def _copied(headers: HeadersLike | None) -> HeadersLike:
     return headers if callable(headers) else dict(headers or {})
 
 
-def _from_token(token: Token, source: str) -> Config:
+def _from_token(text: str, source: str) -> Config:
+    from .token import parse_token
+
+    token = parse_token(text)
     config = Config(
         orchestrators=as_urls(token.orchestrators, f"{source}: orchestrators"),
         discovery=as_services(token.discovery, f"{source}: discovery"),
@@ -214,7 +216,7 @@ def _signers_of_environment(environ: Mapping[str, str] | None) -> list[Config]:
 
 def _token_of_environment(environ: Mapping[str, str] | None) -> list[Config]:
     token = hidden(_variable(environ, "LIVEPEER_TOKEN"))
-    return [_from_token(parse_token(token), "LIVEPEER_TOKEN")] if token else []
+    return [_from_token(token, "LIVEPEER_TOKEN")] if token else []
 
 
 def _signer_url_of_environment(environ: Mapping[str, str] | None) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ._fork import abandon, on_fork
 from ._http import Pool, running_loop
@@ -31,15 +32,13 @@ _SILENT = "it did not answer"
 _HEAD_START = 1.0  # seconds that a service has before the next one is asked, too
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     listing: Listing
     read_at: float
     life: float  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class _Seed:
+class _Seed(NamedTuple):
     """An orchestrator to ask, and what a service says of it.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import mimetypes
 from collections.abc import Coroutine
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -167,6 +166,8 @@ def _read_file(file: Any) -> bytes:
 
 
 def _guess(name: Any) -> str:
+    import mimetypes
+
     return (mimetypes.guess_type(name)[0] if isinstance(name, str) else None) or _BINARY
 
 

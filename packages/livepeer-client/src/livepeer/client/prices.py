@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from .catalogue import Capability, Price
 from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 __all__ = ["EthUsd", "as_budget", "as_price", "check_rate", "in_words", "over"]
 
@@ -16,8 +19,7 @@ EthUsd = float | Callable[[], float] | None
 """What `eth_usd=` takes: the price of one ETH in USD, or a function that returns it."""
 
 _NUMBER = r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?)\s*([a-z]+)\s*"
-_TEXT = re.compile(_NUMBER + r"(?:/|per)\s*([0-9a-z-]+)\s*", re.I)
-_AMOUNT = re.compile(_NUMBER, re.I)
+_UNIT = r"(?:/|per)\s*([0-9a-z-]+)\s*"
 _CURRENCIES = {"wei": 1, "gwei": 10**9, "eth": 10**18}
 _USD = ("usd", "dollar", "dollars")
 _PIXELS = ("pixels", "720p-pixel-seconds")  # the second is what runners call the price of a video's pixel
@@ -40,11 +42,13 @@ def as_price(value: Price | str | None, name: str = "max_price", *, eth_usd: Eth
     """
     if value is None or isinstance(value, Price):
         return value
-    found = _TEXT.fullmatch(value) if isinstance(value, str) else None
+    found = re.fullmatch(_NUMBER + _UNIT, value, re.I) if isinstance(value, str) else None
     if found is None:
         raise ConfigurationError(
             f"{name}={value!r} is not a price.", hint=f"It is a Price, or a text such as {_SHOWN}."
         )
+    from fractions import Fraction  # which takes long to load, here and below
+
     amount, currency, unit = found[1].replace("_", "").replace(",", ""), found[2].lower(), found[3].lower()
     known = _UNITS.get(unit) or _UNITS.get(unit.removesuffix("s"))
     wei = _wei(currency, name, value, eth_usd)
@@ -66,13 +70,15 @@ def as_budget(value: int | str | None, *, eth_usd: EthUsd = None) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+    found = re.fullmatch(_NUMBER, value, re.I) if isinstance(value, str) else None
     wei = _wei(found[2].lower(), "budget", value, eth_usd) if found is not None else None
     if found is None or wei is None:
         raise ConfigurationError(
             f"budget={value!r} is not an amount of money.",
             hint='It is a whole number of wei, or a text such as "0.01 eth", "5e15 wei" or "2.50 usd".',
         )
+    from fractions import Fraction
+
     return int(Fraction(found[1].replace("_", "").replace(",", "")) * wei)
 
 
@@ -90,6 +96,8 @@ def check_rate(value: EthUsd) -> EthUsd:
 
 def _wei(currency: str, name: str, value: object, eth_usd: EthUsd) -> Fraction | None:
     """How many wei one of a currency is; None where it isn't known."""
+    from fractions import Fraction
+
     if currency not in _USD:
         return Fraction(_CURRENCIES[currency]) if currency in _CURRENCIES else None
     if eth_usd is None:
@@ -112,6 +120,8 @@ def _rate(value: object) -> Fraction:
             f"eth_usd= is {value!r}; it is the price of one ETH in USD, a number above 0, or a function "
             "that returns one."
         )
+    from fractions import Fraction
+
     return Fraction(value)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = ["Records", "place_of"]
 
@@ -15,9 +17,8 @@ _WEIGHT = 0.3  # of the newest latency in the mean
 _MANY = 10_000  # names kept
 
 
-@dataclass(frozen=True, slots=True)
-class _Failures:
-    count: int
+class _Failures(NamedTuple):
+    number: int
     until: float
     reason: str
 
@@ -37,7 +38,7 @@ class Records:
         self, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None
     ) -> None:
         self._clock = clock
-        self._rng = rng or random.Random()
+        self._rng = rng
         self._failures: dict[str, _Failures] = {}
         self._latencies: dict[str, float] = {}
 
@@ -50,8 +51,11 @@ class Records:
         before = self._failures.get(name)
         if before is not None and now < before.until:
             return
-        count = before.count + 1 if before is not None else 1
-        rest = min(_FIRST_REST * 2.0 ** min(count - 1, 10), _LONGEST_REST) * self._rng.uniform(0.75, 1.25)
+        count = before.number + 1 if before is not None else 1
+        import random  # loaded when something fails
+
+        more_or_less = (self._rng or random).uniform(0.75, 1.25)
+        rest = min(_FIRST_REST * 2.0 ** min(count - 1, 10), _LONGEST_REST) * more_or_less
         if len(self._failures) >= _MANY:
             self._failures.clear()
         self._failures[name] = _Failures(count, now + rest, reason)

@@ -1,4 +1,7 @@
-"""From a capability's name to the routes that may lead to it, and along them until one answers."""
+"""From a capability's name to the routes that may lead to it, and along them until one answers.
+
+Each kind of route is loaded when there is one: most programs need one kind, and some make one call.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 from ._http import Pool, unsent
 from ._names import Names
 from ._payer import Payer
-from ._through_node import NodeSearch
 from ._urls import redact
 from .catalogue import Price, Runner
 from .config import Config
@@ -28,10 +30,7 @@ from .listing import Listing
 from .offers import Offer, Offers
 from .records import Records, place_of
 from .routes import Route
-from .routes.byoc import ByocRoute
-from .routes.gateway_node import GatewayNodeRoute
 from .routes.live_runner import LiveRunnerRoute
-from .routes.lv2v import PIPELINE, LV2VRoute
 from .selection import (
     Verb,
     check_names,
@@ -45,6 +44,7 @@ from .selection import (
 )
 
 if TYPE_CHECKING:
+    from ._through_node import NodeSearch
     from .payments.wallet import Wallet
 
 __all__ = ["Resolver"]
@@ -101,6 +101,8 @@ class Resolver:
                     result = await go(route)
                 except LivepeerError as error:
                     self._remember(route, error)
+                    from .routes.lv2v import LV2VRoute
+
                     asked_only = isinstance(route, LV2VRoute) and not route.begun
                     if not not_begun(error) and not asked_only:
                         raise
@@ -117,6 +119,8 @@ class Resolver:
         self, capability: str, model: str | None, verb: Verb, max_price: Price | None
     ) -> _Search | NodeSearch:
         if self.through_node:
+            from ._through_node import NodeSearch
+
             return NodeSearch(
                 self._config, self._pool, self.discovery, self.offers,
                 capability=capability, max_price=max_price,
@@ -156,6 +160,8 @@ class Resolver:
     def _remember(self, route: Route, error: LivepeerError) -> None:
         """Leave alone for a while who failed: the orchestrator, or only what is behind it."""
         if unsent(error):
+            from .routes.gateway_node import GatewayNodeRoute
+
             nearest = route.gateway if isinstance(route, GatewayNodeRoute) else route.orchestrator
             self.records.failed(nearest, error.message)
         elif isinstance(error, ConnectionFailed | LivepeerTimeout | CapacityError | OrchestratorError):
@@ -163,10 +169,14 @@ class Resolver:
 
     def built_in(self, orchestrator: str) -> Route:
         """The route to the pipeline that an orchestrator's AI worker may have."""
+        from .routes.lv2v import LV2VRoute
+
         return LV2VRoute(orchestrator, self._pool)
 
     def byoc(self, capability: str, offer: Offer) -> Route:
         """The route that an offer stands for."""
+        from .routes.byoc import ByocRoute
+
         return ByocRoute(offer.orchestrator, capability, self._pool, price=offer.price, paths=self._paths)
 
 
@@ -260,7 +270,11 @@ class _Search:
     def _built_in(self) -> Iterator[Route]:
         """The pipeline that needs no registration, at each orchestrator."""
         capability, _, verb = self._wanted
-        if verb == "live" and capability == PIPELINE:
+        if verb != "live":
+            return
+        from .routes.lv2v import PIPELINE
+
+        if capability == PIPELINE:
             records = self._resolver.records
             # Those which have failed lately come last; else their order stays.
             for orchestrator in sorted(

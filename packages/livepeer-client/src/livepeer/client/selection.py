@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import random
 import re
 from collections.abc import Callable, Iterable
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .catalogue import Price, Runner
 from .errors import (
@@ -23,6 +21,9 @@ from .listing import Listing
 from .offers import ASKS_FOR_PAYMENT, BYOC_WAYS, Offer
 from .prices import over
 from .records import Records, place_of
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = [
     "Verb",
@@ -156,6 +157,8 @@ def _by_grade(
     chosen: list[C] = []
     for _, equals in sorted(graded.items()):
         while len(equals) > 1 and len(chosen) < _ENOUGH:
+            import random  # loaded where there is a choice
+
             one, other = (rng or random).sample(range(len(equals)), 2)
             chosen.append(equals.pop(one if better(equals[one], equals[other]) else other))
         chosen += equals
@@ -308,6 +311,8 @@ def _suggest(capability: str, available: tuple[str, ...], rejections: tuple[Reje
         return " ".join(f"{one.where}: {one.reason}. {one.hint or ''}".strip() for one in rejections[:3])
     if not available:
         return "They list no capabilities at all now; one that has just started may need some seconds."
+    import difflib
+
     close = difflib.get_close_matches(capability, available, 1)
     names = ", ".join(available[:12]) + (", …" if len(available) > 12 else "")
     return (f"Did you mean {close[0]!r}? " if close else "") + f"There are: {names}."

@@ -7,9 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from multidict import CIMultiDict
 
 from ._exchange import Exchange, MalformedAnswer
+from ._fields import Fields
 from ._sockets import is_stale
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Connection(asyncio.BufferedProtocol):
         fields, self._fields = self._fields, []
         if status < 200:  # provisional, which a server sends to keep an idle connection alive
             return
-        headers = CIMultiDict(fields)
+        headers = Fields(fields)
         self._until_eof = "Content-Length" not in headers and "Transfer-Encoding" not in headers
         if self._exchanges:
             exchange = self._exchanges[0]

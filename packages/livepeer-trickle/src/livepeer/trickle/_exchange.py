@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from multidict import CIMultiDict
-
+from ._fields import Fields
 from ._sockets import CONNECT_PATIENCE
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectFailed", "ConnectTimedOut", "Exchange", "ExchangeClosed", "MalformedAnswer"]
 
+_NONE = Fields()
 _READ_AHEAD = 256 * 1024  # bytes of an answer that wait for their reader before the connection is paused
 _MAX_REST = 64 * 1024  # bytes of an answer's body that are worth reading to keep its connection
 _PIECE = 256 * 1024  # bytes of a request's body that are written at once
@@ -85,7 +85,7 @@ class Exchange:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin, *, replay: bytes | None) -> None:
         self.status: int = 0
-        self.headers: CIMultiDict[str] = CIMultiDict()
+        self.headers: Fields = _NONE
         self.error: Exception | None = None
         self.complete: bool = False
         self.request_ended: bool = replay is not None
@@ -268,7 +268,7 @@ class Exchange:
         """The connection is gone, or carries something else from now on."""
         self._connection = None
 
-    def on_head(self, status: int, headers: CIMultiDict[str]) -> None:
+    def on_head(self, status: int, headers: Fields) -> None:
         """The answer's headers are there."""
         self.answered_at = self._loop.time()
         self.status, self.headers = status, headers

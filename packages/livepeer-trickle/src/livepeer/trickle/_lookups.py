@@ -30,7 +30,10 @@ class Lookups:
         if ":" in host or not host.strip("0123456789."):
             with contextlib.suppress(socket.gaierror):
                 # An address is no name, and takes no time.
-                return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+                # In bytes, which Python doesn't take for a name to be encoded.
+                return socket.getaddrinfo(
+                    host.encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+                )
         loop = asyncio.get_running_loop()
         until, looking = self._found.get((host, port), (0.0, None))
         if looking is None or (looking.done() and (_failed(looking) or loop.time() > until)):

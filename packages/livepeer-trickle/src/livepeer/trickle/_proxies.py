@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from ._exchange import ConnectFailed
@@ -28,17 +28,20 @@ class _Place(Protocol):
     def host(self) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
 class Proxy:
     """A proxy; `authorization` is the value of its header, "" for none."""
 
-    host: str
-    port: int
-    authorization: str = field(default="", repr=False)
+    __slots__ = ("authorization", "host", "port")
+
+    def __init__(self, host: str, port: int, authorization: str = "") -> None:
+        self.host: str = host
+        self.port: int = port
+        self.authorization: str = authorization
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, url: str) -> Proxy:
-        """The proxy of a URL.
+        """The proxy of a URL; of one URL always the same object.
 
         Raises:
             ConnectFailed: It is none that can be used here.

@@ -10,9 +10,8 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
-from multidict import CIMultiDictProxy
-
 from ._exchange import Exchange, ExchangeClosed
+from ._fields import Fields
 from ._inflating import CODINGS, inflater_for
 from ._targets import Target
 
@@ -74,7 +73,7 @@ def request_head(
     return f"{ours}{rest}\r\n".encode()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _start(method: str, target: Target, user_agent: str, absolute: bool) -> str:
     where = target.origin + target.path if absolute else target.path
     return (
@@ -99,7 +98,7 @@ class Reply:
     def __init__(self, url: str, exchange: Exchange) -> None:
         self.url: str = url
         self.status: int = exchange.status
-        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(exchange.headers)
+        self.headers: Fields = exchange.headers
         self.content_type, self.charset = _media_type(exchange.headers.get("Content-Type", ""))
         self._exchange = exchange
         self._inflater = inflater_for(exchange.headers.get("Content-Encoding", ""))

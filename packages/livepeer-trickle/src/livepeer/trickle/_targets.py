@@ -51,7 +51,7 @@ class Target:
         return f"<Target {self.origin}>"  # paths and queries may hold keys
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def target_of(url: str, *, escaped: bool = False) -> Target:
     """The parts of a URL.
 

@@ -8,7 +8,6 @@ memory, for any number of event loops and threads.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import ssl
 import time
@@ -171,6 +170,8 @@ class _Pin:
         ssl_object = transport.get_extra_info("ssl_object")
         if ssl_object is None:
             return
+        import hashlib  # loaded with the first certificate
+
         found = hashlib.sha256(ssl_object.getpeercert(binary_form=True)).digest()
         pinned = self._learned.setdefault("pin", found)
         if found == pinned:

@@ -19,7 +19,6 @@ from ..payments.ledger import Bill
 from ..timeouts import Timeout, out_of_time
 from . import Answer, Call, LiveCall, Started
 from ._health import ask_worker
-from ._paid_verdict import paid_verdict
 from ._sending import send
 from ._starting import CHANNELS, json_object, start_body, tell
 from ._verdict import verdict
@@ -202,6 +201,8 @@ class LiveRunnerRoute:
 
         def judge(status: int, headers: Mapping[str, str], body: bytes) -> LivepeerError:
             if asked:
+                from ._paid_verdict import paid_verdict
+
                 error = paid_verdict(status, headers, body, paid=call.paid, **details)
                 if error is not None:
                     return error
