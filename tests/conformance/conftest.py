@@ -187,9 +187,12 @@ def paid_apps(paid_network: PaidNetwork) -> Iterator[PaidApps]:
 
 
 @pytest.fixture
-async def payer(paid_network: PaidNetwork) -> AsyncIterator[Payer]:
-    """A bare caller who pays by the rich signer."""
+async def payer(paid_network: PaidNetwork, paid_worker: PaidWorker) -> AsyncIterator[Payer]:
+    """A bare caller who pays by the rich signer, and who has paid before (see test_paid_topup_wire.py)."""
     async with Payer(paid_network, "main") as made:
+        if "main" not in paid_network.paid_before:
+            await made.session(await paid_worker.price("fixed"))
+            paid_network.paid_before.add("main")
         yield made
 
 

@@ -20,6 +20,8 @@ from harness import Network
 from nodes import Node
 from paidnet import PaidNet
 
+from livepeer.devkit import LocalNetwork, PaidMode
+
 __all__ = ["SIGNERS", "EmbeddedPaid", "PaidGoLivepeer", "PaidNetwork", "PaidSigner", "Webhook"]
 
 SIGNERS: Mapping[str, Mapping[str, int]] = {
@@ -115,6 +117,7 @@ class PaidNetwork(Network):
     Attributes:
         signers: By name.
         webhook: What the signer "hooked" asks.
+        paid_before: The names of signers that the orchestrator knows from an earlier session.
     """
 
     signers: dict[str, PaidSigner]
@@ -122,6 +125,7 @@ class PaidNetwork(Network):
     def __init__(self, models: Sequence[Model] = ()) -> None:
         super().__init__(models)
         self.signers = {}
+        self.paid_before: set[str] = set()
         self.webhook = Webhook()
 
     @property
@@ -163,8 +167,6 @@ class EmbeddedPaid(PaidNetwork):
 
     def __init__(self, models: Sequence[Model] = ()) -> None:
         super().__init__(models)
-        from livepeer.devkit import LocalNetwork, PaidMode
-
         signers: dict[str, dict[str, Any]] = {name: dict(settings) for name, settings in SIGNERS.items()}
         signers["hooked"]["webhook"] = self.webhook.url
         self._network = LocalNetwork(samples=False, lv2v=self.models, paid=PaidMode(signers=signers))

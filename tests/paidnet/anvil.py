@@ -48,8 +48,8 @@ def _install(folder: Path) -> Path:
         npm = shutil.which("npm")
         if npm is None:
             raise RuntimeError(
-                f"The paid tests with --go-livepeer need a chain: {_PACKAGE} {_VERSION}, which npm brings, "
-                "and there is no npm on PATH. Install Node.js, or let LIVEPEER_ANVIL name an anvil."
+                f"The paid tests with --go-livepeer need a chain: {_PACKAGE} {_VERSION}, which npm brings. "
+                "There is no npm on PATH: install Node.js, or let LIVEPEER_ANVIL name an anvil."
             )
         command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--no-save"]
         done = subprocess.run(

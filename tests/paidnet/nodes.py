@@ -9,9 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 __all__ = ["Node"]
+
+# Linux ends the children of a thread that ends, and a test's own threads do: this one stays.
+_STARTER = ThreadPoolExecutor(1, "paidnet")
 
 
 class Node:
@@ -47,8 +51,11 @@ class Node:
 
     def begin(self) -> None:
         """Start it; `wait` says when it answers."""
+        self._process = _STARTER.submit(self._start).result()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -100,15 +107,17 @@ class Node:
 
     def pause(self) -> None:
         """Let it answer nothing; connections to it still open."""
-        self._signal(signal.SIGSTOP)
+        process = self._signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)  # its threads take a moment
 
     def resume(self) -> None:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: int) -> subprocess.Popen[bytes]:
         assert self._process is not None, f"{self.name} does not run"
         self._process.send_signal(number)
+        return self._process
 
 
 def _die_with_parent() -> None:
