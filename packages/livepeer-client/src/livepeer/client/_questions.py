@@ -42,7 +42,6 @@ class Questions:
             if self.by_name
             else HeaderSource(config.discovery_headers, "discovery_headers")
         )
-        self._verifying: ssl.SSLContext | None = None
 
     async def orchestrator(self, place: str) -> tuple[int, bytes]:
         """The status and body of an orchestrator's own ``/discovery``.
@@ -63,7 +62,7 @@ class Questions:
             LivepeerError: There was no answer.
         """
         url = _discover_url(place, apps) if self.by_name else place
-        context = self._verified(url)
+        context = await self._verified(url)
         status, body = await self._get(url, await self._headers_of_now(renew=False), context, redact(place))
         if status == 401 and self._headers.renewable:
             headers = await self._headers_of_now(renew=True)
@@ -100,13 +99,11 @@ class Questions:
             f"{_PATIENCE:.0f} s."
         )
 
-    def _verified(self, url: str) -> ssl.SSLContext | None:
+    async def _verified(self, url: str) -> ssl.SSLContext | None:
         """A service gets a key, so it has to prove its name by an ordinary certificate."""
         if urlsplit(url).scheme != "https" or self._pool.tls.mode in ("insecure", "verify"):
             return None
-        if self._verifying is None:
-            self._verifying = ssl.create_default_context(cafile=self._pool.tls.ca)
-        return self._verifying
+        return await self._pool.tls.verifying()
 
 
 def _discover_url(signer: str, apps: tuple[str, ...]) -> str:

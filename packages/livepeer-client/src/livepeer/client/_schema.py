@@ -107,7 +107,7 @@ async def _fetch(runner: Runner, pool: Pool, timeout: Timeout) -> dict[str, Any]
     context: ssl.SSLContext | None = None
     there, orchestrator = urlsplit(url), urlsplit(runner.orchestrator)
     if there.scheme == "https" and there.netloc != orchestrator.netloc and pool.tls.mode != "insecure":
-        context = ssl.create_default_context(cafile=pool.tls.ca)
+        context = await pool.tls.verifying()
     transport = await pool.transport()
     what = f"The schema of {runner.app!r} at {redact(url)}"
     with asking(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -55,6 +56,8 @@ class Gateway:
         orch_url: An orchestrator's URL, or several in the order of preference.
         tls: How certificates of orchestrators are checked: ``"pin"`` (accept at first use, then only that
             one), ``"pin-strict"``, ``"verify"`` or ``"insecure"``.
+        tls_ca: For ``tls="verify"``, the path of a PEM file with the authorities to trust instead of the
+            system's.
         timeout: The limits of a call that names none; seconds in total, or a `Timeout`.
         max_response_bytes: The most that is taken of an answer, and of one event of a stream; 1 GiB by
             default, None is any number. What comes compressed counts uncompressed.
@@ -107,6 +110,7 @@ class Gateway:
         budget: int | str | None = None,
         eth_usd: EthUsd = None,
         tls: str = "pin",
+        tls_ca: str | os.PathLike[str] | None = None,
         timeout: TimeoutValue = None,
         on_request: Callable[[RequestRecord], object] | None = None,
         max_response_bytes: int | None = _MOST,
@@ -134,7 +138,9 @@ class Gateway:
                 "nothing here can hold it to a budget.",
                 hint="Leave budget= out; the node's own settings limit what it pays.",
             )
-        self._tls_mode = tls
+        if tls_ca is not None and tls != "verify":
+            raise ConfigurationError(f"tls_ca= goes with tls='verify'; with tls={tls!r} nobody looks at it.")
+        self._tls_mode = tls, None if tls_ca is None else os.fspath(tls_ca)
         self._on_request = _synchronous(on_request)
         self._most = _whole(max_response_bytes)
         self._connect()
@@ -148,7 +154,9 @@ class Gateway:
         from ._logs import configure
 
         configure()
-        self._pool = Pool(TLSPolicy(self._tls_mode), Observer(self._on_request), self._config.credentials)  # type: ignore[arg-type]
+        mode, ca = self._tls_mode
+        tls = TLSPolicy(mode, ca=ca)  # type: ignore[arg-type]
+        self._pool = Pool(tls, Observer(self._on_request), self._config.credentials)
         self._ledger = Ledger(self._budget)
         wallet = None
         if self._config.signers:

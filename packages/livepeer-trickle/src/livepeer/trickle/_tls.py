@@ -66,6 +66,9 @@ class TLSPolicy:
             certificate authorities or `ca`. ``"insecure"`` checks nothing.
         ca: The path of a PEM file with the authorities to trust, for ``"verify"``.
         repin_after: Instead of that minute, other seconds.
+
+    Raises:
+        ConfigurationError: There is no such mode, or no authority in `ca`.
     """
 
     def __init__(
@@ -83,16 +86,24 @@ class TLSPolicy:
         self._pins: dict[tuple[str, int], _Pin] = {}
         self._verified: ssl.SSLContext | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}
+        if mode == "verify":
+            for protocol in ("http/1.1", "h2"):  # here and now, as it takes too long for an event loop
+                self._contexts[protocol] = _ordinary(ca)
+                self._contexts[protocol].set_alpn_protocols([protocol])
 
     def ssl_for(self, url: URL) -> ssl.SSLContext | Fingerprint | bool:
         """The value of aiohttp's ``ssl=`` for a request to this URL."""
         if self.mode == "insecure":
             return False
         if self.mode == "verify":
-            if self._verified is None:
-                self._verified = ssl.create_default_context(cafile=self.ca)
-            return self._verified
+            return self._contexts["http/1.1"]
         return self._pin(url.host or "", url.port or 443).for_aiohttp
+
+    async def verifying(self) -> ssl.SSLContext:
+        """What checks an ordinary certificate, in whichever mode; made once, and not on the event loop."""
+        if self._verified is None:
+            self._verified = await asyncio.to_thread(_ordinary, self.ca)
+        return self._verified
 
     def context_for(
         self, host: str, port: int, protocol: str = "http/1.1", *, expected: bytes | None = None
@@ -106,7 +117,7 @@ class TLSPolicy:
         context = self._contexts.get(protocol)
         if context is None:
             if self.mode == "verify":
-                context = ssl.create_default_context(cafile=self.ca)
+                context = _ordinary(self.ca)
             else:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -135,6 +146,19 @@ class TLSPolicy:
     def __setstate__(self, state: dict[str, Any]) -> None:
         mode, ca, repin_after = state["mode"], state["ca"], state["repin_after"]
         self.__init__(mode, ca=ca, repin_after=repin_after)  # type: ignore[misc]
+
+
+def _ordinary(ca: str | None) -> ssl.SSLContext:
+    """What checks certificates against the system's authorities, or those of a file; it takes some 20 ms."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        if ca is None:
+            raise
+        raise ConfigurationError(
+            f"{ca!r} is no file with the certificates of authorities: {error.strerror or error}.",
+            hint="It is a PEM file, with one or more BEGIN CERTIFICATE.",
+        ) from error
 
 
 class _Pin:

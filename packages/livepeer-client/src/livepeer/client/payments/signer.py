@@ -44,7 +44,6 @@ class Signer:
         self._headers = headers
         self._pool = pool
         self._payer: Payer | None = None
-        self._verifying: ssl.SSLContext | None = None
 
     @property
     def address(self) -> str:
@@ -113,21 +112,20 @@ class Signer:
         transport = await self._pool.transport()
         with asking(self._pool, "signer", "POST", url, request_id=request_id) as answered:
             async with within(_PATIENCE, url):
-                sending = transport.send("POST", url, headers=headers, body=body, context=self._verified(url))
+                context = await self._verified(url)
+                sending = transport.send("POST", url, headers=headers, body=body, context=context)
                 async with await sending as answer:
                     answered(answer.status)
                     return answer.status, await whole(answer, SMALL, f"The answer of {redact(url)}")
 
-    def _verified(self, url: str) -> ssl.SSLContext | None:
+    async def _verified(self, url: str) -> ssl.SSLContext | None:
         """A signer gets a key, so it has to prove its name by an ordinary certificate, off this machine."""
         parts = urlsplit(url)
         if parts.scheme != "https" or self._pool.tls.mode == "verify":
             return None
         if self._pool.tls.mode == "insecure" and is_loopback(parts.hostname or ""):
             return None
-        if self._verifying is None:
-            self._verifying = ssl.create_default_context(cafile=self._pool.tls.ca)
-        return self._verifying
+        return await self._pool.tls.verifying()
 
 
 def _below(signer: str, path: str) -> str:

@@ -14,7 +14,6 @@ import math
 import re
 import ssl
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -87,7 +86,7 @@ class GatewayNodeRoute:
             self._pool, join_path(self.gateway, f"/process/request{path}"),
             dataclasses.replace(call, method="POST", paid=True),
             route=self.name, control=False, headers=headers, orchestrator=self.orchestrator, judge=judge,
-            context=self._verified(),
+            context=await self._verified(),
         )  # fmt: skip
         if _ORCHESTRATOR not in response.headers:
             failure = no_answer(
@@ -160,18 +159,12 @@ class GatewayNodeRoute:
             seen.end(failure)
         raise failure
 
-    def _verified(self) -> ssl.SSLContext | None:
+    async def _verified(self) -> ssl.SSLContext | None:
         """A node speaks plain HTTP: what speaks TLS before it has an ordinary certificate."""
         tls = self._pool.tls
         if urlsplit(self.gateway).scheme != "https" or tls.mode in ("insecure", "verify"):
             return None
-        return _verifying(tls.ca)
-
-
-@lru_cache(maxsize=4)
-def _verifying(ca: str | None) -> ssl.SSLContext:
-    """What checks an ordinary certificate; it takes long to make."""
-    return ssl.create_default_context(cafile=ca)
+        return await tls.verifying()
 
 
 def _seconds(timeout: Timeout) -> int:
