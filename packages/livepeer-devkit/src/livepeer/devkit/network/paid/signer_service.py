@@ -13,8 +13,9 @@ from .. import answers
 from ..mux import Mux
 from ..orchestrator import listen
 from .chain import Chain
-from .remote_signer import RemoteSigner, SigningRefused
+from .remote_signer import RemoteSigner
 from .signer_discovery import SignerDiscovery
+from .signer_request import SigningRefused
 from .webhook import Webhook
 
 __all__ = ["SignerService"]

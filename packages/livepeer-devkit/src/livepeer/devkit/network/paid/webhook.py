@@ -11,7 +11,8 @@ from aiohttp import web
 
 from .. import gojson
 from ..answers import canonical
-from .remote_signer import Draft, SigningRefused, check_ceiling, read_max_price
+from .remote_signer import Draft
+from .signer_request import SigningRefused, check_ceiling, read_max_price
 
 __all__ = ["Webhook"]
 
