@@ -18,7 +18,15 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livepeer.client import ConfigurationError, Gateway, NoOrchestratorError, discovery
+from livepeer.client import (
+    CapabilityNotFound,
+    ConfigurationError,
+    Gateway,
+    NoOrchestratorError,
+    _questions,
+    discovery,
+    resolution,
+)
 from livepeer.client.config import read_config
 from livepeer.client.listing import parse_listing
 from livepeer.client.token import parse_token
@@ -559,6 +567,39 @@ async def test_many_that_never_answer(site: Site, request: Any, way: str, kind: 
     assert first < 2
     assert then < 2
     assert time.monotonic() - began < 5, "closing doesn't wait for them either"
+
+
+@pytest.mark.parametrize("kind", ["silent", "dropping"])
+async def test_nobody_waits_long_for_a_misspelt_name(
+    site: Site, request: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as those who answer have said no, and a moment more; the others go on being asked."""
+    monkeypatch.setattr(_questions, "_PATIENCE", 120.0)
+    dead = request.getfixturevalue(kind)
+    urls = [site.orchestrator("o0", "jobs"), *(f"{dead}/d{number}" for number in range(20))]
+    async with Gateway(orch_url=urls) as gateway:
+        with pytest.raises(CapabilityNotFound, match=r"mean 'jobs'.*Not all orchestrators") as caught:
+            await asyncio.wait_for(gateway.run_async("jbos"), 60)
+        assert caught.value.retryable
+        assert gateway._calls._resolver.discovery._asking, "they may answer yet"
+
+
+async def test_who_answers_a_little_late_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolution, "GRACE", 60.0)
+    said_no = asyncio.Event()
+
+    async def later(_request: web.Request) -> web.StreamResponse:
+        await said_no.wait()
+        return web.json_response([{"address": f"{site.url}/o1", "runners": site.apps["o1"]}])
+
+    urls = [site.orchestrator("o0", "other"), site.orchestrator("o1", "job")]
+    site.handlers["/o1/discovery"] = later
+    async with Gateway(orch_url=urls) as gateway:
+        call = asyncio.create_task(gateway.run_async("job"))
+        while "/o0/process/token" not in site.paths():  # those who have answered are asked in every way
+            await asyncio.sleep(0.01)
+        said_no.set()
+        assert await call == "o1"
 
 
 async def test_one_round_for_many_callers(site: Site) -> None:

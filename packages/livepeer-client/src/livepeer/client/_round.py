@@ -14,10 +14,14 @@ from .catalogue import Runner
 from .errors import ConnectionFailed
 from .listing import Listing, merged
 
-__all__ = ["Round"]
+__all__ = ["GRACE", "PARTIAL", "Round"]
 
 _SETTLING = 0.4  # seconds from its begin that the slower ones get, when somebody has what is looked for
-_PARTIAL = 1.0  # seconds after which what is there must do, though nobody has it
+PARTIAL = 1.0
+"""Seconds from its begin after which what is there must do at first, though nobody has it."""
+
+GRACE = 2.0
+"""The same where those who have answered are to be all, and the error is to say that nobody has it."""
 
 
 class Round:
@@ -60,12 +64,13 @@ class Round:
             await self._news.wait()
         return self._result()
 
-    async def enough(self, good: Callable[[Runner], bool], *, patient: bool = False) -> Listing:
+    async def enough(self, good: Callable[[Runner], bool], *, patience: float | None = PARTIAL) -> Listing:
         """The listing, when there is something good in it and better can hardly be expected.
 
         Args:
             good: Whether a runner is what the caller looks for.
-            patient: Whether to wait for something good as long as there is hope.
+            patience: For how many seconds from its begin to wait for something good, once anybody has
+                answered; None is as long as there is hope.
         """
         seen = 0
         first_good: int | None = None
@@ -82,10 +87,10 @@ class Round:
             ):
                 break  # all that would be preferred to it have answered
             found_some = any(answer.reached for answer in self._answers.values())
-            if first_good is None and (patient or not found_some):
+            if first_good is None and (patience is None or not found_some):
                 await news.wait()
                 continue
-            limit = _PARTIAL if first_good is None else _SETTLING
+            limit = patience if first_good is None and patience is not None else _SETTLING
             left = self._began + limit - time.monotonic()
             if left <= 0:
                 break

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ._fork import abandon, on_fork
 from ._http import Pool, running_loop
 from ._questions import Questions
-from ._round import Round
+from ._round import PARTIAL, Round
 from ._urls import redact
 from .catalogue import Runner
 from .config import Config
@@ -89,7 +89,7 @@ class Discovery:
         fresh: bool = False,
         apps: Sequence[str] = (),
         good: Callable[[Runner], bool] | None = None,
-        patient: bool = False,
+        patience: float | None = PARTIAL,
     ) -> tuple[Listing, bool]:
         """The listing, and whether it was asked for just now.
 
@@ -100,7 +100,8 @@ class Discovery:
             apps: The names that are looked for; signers are asked for those alone.
             good: Whether a runner is what the caller looks for: then a round of questions isn't waited for to
                 its end, and the listing may be incomplete. None waits for all.
-            patient: Whether an incomplete listing without anything good won't do.
+            patience: For how many seconds of a round an incomplete listing without anything good won't do;
+                None is as long as there is hope.
         """
         key = tuple(apps) if self._questions.by_name else ()
         kept = self._kept.get(key)
@@ -114,7 +115,7 @@ class Discovery:
         asking = self._begun(key)
         if good is None:
             return await asking.round.finished(), True
-        return await asking.round.enough(good, patient=patient), True
+        return await asking.round.enough(good, patience=patience), True
 
     def missing_for(self, *apps: str) -> float | None:
         """How many seconds ago one of these was listed last; None when none ever was."""

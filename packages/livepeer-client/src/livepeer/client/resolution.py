@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ._http import Pool, unsent
 from ._names import Names
 from ._payer import Payer
+from ._round import GRACE, PARTIAL
 from ._urls import redact
 from .catalogue import Price, Runner
 from .config import Config
@@ -213,8 +214,12 @@ class _Search:
         apps = names_of(*self._wanted[:2])
         while True:
             good = None if fresh and not late else self._good
+            # Who has the capability and can't take the call is reason enough to wait for others. Where nobody
+            # has it, it may well be misspelt.
+            known = bool(self.failures or self._rejections)
+            patience = PARTIAL if not late else None if known else GRACE
             self._listing, asked_now = await self._resolver.discovery.listing(
-                fresh=fresh, apps=apps, good=good, patient=late
+                fresh=fresh, apps=apps, good=good, patience=patience
             )
             self._runners, self._rejections = self._resolver.live_runners(
                 self._listing, *self._wanted, self._max_price
@@ -223,7 +228,8 @@ class _Search:
                 if not late or route.place not in self._gone:
                     yield route
             self._gone.update(route.place for route in self._runners)
-            late = not self._listing.complete
+            waited = late and patience is not None and not self.failures
+            late = not self._listing.complete and not waited
             if self._stuck() and not late:
                 return
             if not self._stuck():

@@ -254,12 +254,16 @@ def not_found(
     hint = _suggest(capability, available, listing.rejections)
     if missing_for is not None:
         hint = f"It was there {missing_for:.0f} s ago; runners come back seconds after a restart. {hint}"
+    if not listing.complete:
+        hint = (
+            f"{hint} Not all orchestrators have answered yet; when they have, a further call knows of them."
+        )
     return CapabilityNotFound(
         f"No orchestrator has {asked}.",
         hint=hint,
         capability=capability,
         available=available,
-        retryable=missing_for is not None or not (available or listing.rejections),
+        retryable=missing_for is not None or not listing.complete or not (available or listing.rejections),
     )
 
 
