@@ -18,6 +18,7 @@ import live
 import lost
 import memory
 import messages
+import paying
 import sessions
 import throughput
 from options import Options, Size
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "memory": memory.main,
     "sessions": sessions.main,
     "link": link.main,
+    "paying": paying.main,
 }
 
 
