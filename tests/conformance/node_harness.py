@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 from aiohttp import web
 from byoc_harness import ByocWorker, Reply
 from harness import UNVERIFIED, Network, Worker
@@ -44,6 +47,11 @@ class NodeNetwork(Network):
     signers: Mapping[str, str]
     other: str
 
+    @contextlib.asynccontextmanager
+    async def job_signer(self) -> AsyncIterator[str]:
+        """The URL of a signer that offers ``/sign-byoc-job``."""
+        yield self.signers["jobs"]
+
     def kill(self) -> None:
         """Nobody's test needs that."""
         raise AssertionError
@@ -70,7 +78,7 @@ class EmbeddedNode(NodeNetwork):
 
     def __init__(self) -> None:
         super().__init__()
-        self._network = LocalNetwork(samples=False, paid=PaidMode(signers=SIGNERS))
+        self._network = LocalNetwork(samples=False, paid=PaidMode(signers=SIGNERS | {"jobs": {"byoc": True}}))
 
     def start(self) -> None:
         self._network.start()
@@ -134,6 +142,48 @@ class GoNode(NodeNetwork):
         self.url, self.other, self.gateway = self._net.url, self._net.other, self._net.gateway
         self.signers = {name: signer.url for name, signer in self._net.signers.items()}
         self.signer = self.signers["main"]
+
+    @contextlib.asynccontextmanager
+    async def job_signer(self) -> AsyncIterator[str]:
+        """The real signer behind a server that has the call which no released one has.
+
+        Its wallet signs all the same: by ``/signMessage``, which its operator may use.
+        """
+        async with aiohttp.ClientSession() as http:
+
+            async def sign(request: web.Request) -> web.Response:
+                job = await request.json()
+                told = (job["request"] + job["parameters"]).encode()
+                asked = {"jsonrpc": "2.0", "id": 1, "method": "web3_sha3", "params": [f"0x{told.hex()}"]}
+                async with http.post(self._net.chain.url, json=asked) as answer:
+                    digest = bytes.fromhex((await answer.json())["result"][2:])
+                form = {"Content-Type": "application/x-www-form-urlencoded"}
+                body = f"message={quote(digest)}"
+                async with http.post(
+                    f"{self._net.command('main')}/signMessage", data=body, headers=form
+                ) as answer:
+                    assert answer.status == 200, await answer.text()
+                    signature = (await answer.read()).hex()
+                async with http.post(f"{self.signer}/sign-orchestrator-info", data=b"{}") as answer:
+                    sender = (await answer.json())["address"]
+                return web.json_response({"sender": sender, "signature": f"0x{signature}"})
+
+            async def forward(request: web.Request) -> web.Response:
+                async with http.request(
+                    request.method, f"{self.signer}{request.path_qs}", data=await request.read()
+                ) as answer:
+                    return web.Response(status=answer.status, body=await answer.read())
+
+            app = web.Application()
+            app.router.add_post("/sign-byoc-job", sign)
+            app.router.add_route("*", "/{path:.*}", forward)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            try:
+                yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+            finally:
+                await runner.cleanup()
 
     def stop(self) -> None:
         self._net.stop()

@@ -149,6 +149,10 @@ class PaidNet:
         for signer in self.signers.values():
             signer.node.wait()
 
+    def command(self, name: str) -> str:
+        """The URL by which its operator commands a node."""
+        return self._commands[name]
+
     def account(self) -> str:
         """The address of a wallet that nobody has yet."""
         return _address(next(self._spare))

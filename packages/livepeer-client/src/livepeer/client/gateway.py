@@ -636,7 +636,10 @@ class Gateway:
         bill = Bill()
 
         async def open_stream(trail: Trail) -> Answer:
-            call = Call(capability, await encode(), timeout, call_id, path, max_price=max_price, bill=bill)
+            call = Call(
+                capability, await encode(), timeout, call_id, path,
+                max_price=max_price, bill=bill, streamed=True,
+            )  # fmt: skip
             return await self._calls.open_stream(call, model, trail)
 
         return AsyncStreamResponse(

@@ -27,7 +27,7 @@ from ._urls import redact
 from .catalogue import Price
 from .errors import LivepeerError, Rejection
 
-__all__ = ["ASKS_FOR_PAYMENT", "BYOC_WAYS", "WANTS_A_WALLET", "Offer", "Offers", "parse_offer"]
+__all__ = ["ASKS_FOR_PAYMENT", "BYOC_WAYS", "WANTS_A_WALLET", "Offer", "Offers", "parse_offer", "shown"]
 
 ASKS_FOR_PAYMENT = "it asks for payment"
 WANTS_A_WALLET = "it runs on a chain, and tells what it has of BYOC to a signed wallet alone"
@@ -171,7 +171,7 @@ class Offers:
     async def _ask_one(self, orchestrator: str, capability: str) -> Offer:
         url = f"{orchestrator}/process/token"
         who = await known(self._payer) if self._payer is not None else None
-        headers = {"Livepeer-Eth-Address": _shown(who), "Livepeer-Capability": capability}
+        headers = {"Livepeer-Eth-Address": shown(who), "Livepeer-Capability": capability}
         try:
             transport = await self._pool.transport()
             with asking(self._pool, "offers", "GET", url, orchestrator=redact(orchestrator)) as answered:
@@ -201,7 +201,7 @@ class Offers:
         self._asking = {}
 
 
-def _shown(who: Identity | None) -> str:
+def shown(who: Identity | None) -> str:
     """A wallet as a job token's header has it."""
     if who is None:
         return _NOBODY

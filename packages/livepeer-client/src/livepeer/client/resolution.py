@@ -28,7 +28,8 @@ from .errors import (
 )
 from .failover import MOST, Trail, not_begun, unknown
 from .listing import Listing
-from .offers import Offer, Offers
+from .offers import BYOC_WAYS, Offer, Offers
+from .prices import over
 from .records import Records, place_of
 from .routes import Route
 from .routes.live_runner import LiveRunnerRoute
@@ -46,6 +47,7 @@ from .selection import (
 
 if TYPE_CHECKING:
     from ._through_node import NodeSearch
+    from .payments.job_signer import JobSigner
     from .payments.wallet import Wallet
 
 __all__ = ["Resolver"]
@@ -70,6 +72,7 @@ class Resolver:
         self.records: Records = Records()
         self.discovery: Discovery = Discovery(config, pool, self.records)
         self.payer: Payer = Payer(wallet)
+        self._jobs: JobSigner | None = None
         self.offers: Offers = Offers(pool, self.payer)
         self.names: Names = Names(pool, self.payer)
         self._config = config
@@ -178,7 +181,28 @@ class Resolver:
         """The route that an offer stands for."""
         from .routes.byoc import ByocRoute
 
-        return ByocRoute(offer.orchestrator, capability, self._pool, price=offer.price, paths=self._paths)
+        return ByocRoute(
+            offer.orchestrator, capability, self._pool,
+            price=offer.price, paths=self._paths, signing=None if offer.usable else self.jobs,
+        )  # fmt: skip
+
+    @property
+    def jobs(self) -> JobSigner | None:
+        """What signs BYOC jobs; None where no signer is configured."""
+        if self._jobs is None and self.wallet is not None:
+            from .payments.job_signer import JobSigner
+
+            self._jobs = JobSigner(self.wallet, self._pool)
+        return self._jobs
+
+    async def signable(self, offer: Offer, max_price: Price | None) -> bool:
+        """Whether a job there can be signed and paid for, at this price."""
+        if offer.rejection is None or offer.rejection.hint != BYOC_WAYS or not offer.available:
+            return False
+        if offer.price is not None and over(offer.price, max_price) is not None:
+            return False
+        jobs = self.jobs
+        return jobs is not None and await jobs.offered() is not None
 
 
 class _Search:
@@ -300,7 +324,8 @@ class _Search:
             offers, capability, ordered=self._resolver.ordered, records=self._resolver.records
         ):
             self._offers[offer.orchestrator] = offer
-            if offer.usable and offer.available:
+            paid = self._wanted[2] == "call" and await self._resolver.signable(offer, self._max_price)
+            if (offer.usable and offer.available) or paid:
                 before = len(self.failures)
                 yield self._resolver.byoc(capability, offer)
                 if len(self.failures) > before:

@@ -38,6 +38,7 @@ class Call:
     paid: bool = False  # whether a payment goes with it
     max_price: Price | None = None  # the most that it may cost
     bill: Bill = field(default_factory=Bill)  # what was paid for it
+    streamed: bool = False  # whether its answer is read as it comes
 
 
 @dataclass(frozen=True, slots=True)

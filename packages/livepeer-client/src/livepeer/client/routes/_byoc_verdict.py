@@ -21,12 +21,16 @@ from ..errors import (
     LivepeerError,
     OrchestratorError,
     PaymentUnsupported,
+    SignerError,
 )
 from ..failover import NO_CAPABILITY
 from ._verdict import HINTS, message_of
 
 __all__ = ["is_full_runner", "job_verdict", "kind_of"]
 
+_CREDENTIALS = "Could not verify job creds"
+_BALANCE = "Insufficient balance for request"
+_REFUSED = (_CREDENTIALS, _BALANCE)
 _NOT_PROCESSED = "job not able to be processed"
 _ASKED = re.compile(r'Post "([^"]*)": dial tcp\b')
 _BROKE_OFF = frozenset({"unexpected EOF", "EOF"})
@@ -42,12 +46,15 @@ def job_verdict(
     orchestrator: str,
     request_id: str,
     path: str = "",
+    signed: bool = False,
 ) -> LivepeerError:
     """The error for an answer with a status outside of 200 to 299, to a request for the worker's `path`."""
     details: dict[str, Any] = {"orchestrator": orchestrator, "request_id": request_id}
     content = body.removesuffix(b"\n")
     text = message_of(content)
     if "X-Metadata" not in headers:
+        if signed and text in _REFUSED:
+            return _refused(text, capability, details)
         return _orchestrators_own(status, text, capability, timeout_seconds, details, path=path)
     if status == 500 and text in _BROKE_OFF:
         return OrchestratorError(
@@ -73,18 +80,33 @@ def job_verdict(
     )
 
 
+def _refused(text: str, capability: str, details: dict[str, Any]) -> LivepeerError:
+    """The orchestrator took the signature of a job, or the payment that came with it, for none."""
+    if text == _CREDENTIALS:
+        return SignerError(
+            f"The orchestrator does not take how the signer signed the job of {capability!r}: {text}.",
+            hint="Both have to be of versions of go-livepeer that sign jobs in the same way.",
+            **details,
+        )
+    return InsufficientBalance(
+        f"What was paid for {capability!r} does not last for a minute: {text}.",
+        hint="The orchestrator credited less than the payment was worth; its operator sees why.",
+        **details,
+    )
+
+
 def _orchestrators_own(
     status: int, text: str, capability: str, timeout_seconds: int, details: dict[str, Any], *, path: str
 ) -> LivepeerError:
     if status == 500 and text.startswith(_NOT_PROCESSED):
         return _not_processed(text, capability, timeout_seconds, details, path=path)
-    if text == "Could not verify job creds":
+    if text == _CREDENTIALS:
         return PaymentUnsupported(
             f"The orchestrator takes signed jobs of {capability!r} only, and this version can't sign.",
             hint="Use an orchestrator that runs offchain.",
             **details,
         )
-    if text == "Insufficient balance for request":
+    if text == _BALANCE:
         return InsufficientBalance(
             f"{capability!r} asks for payment: {text}.",
             hint="This version of livepeer-client can't pay; use an orchestrator that runs offchain.",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from .._secrets import Secret
 from ..errors import ConfigurationError
 
 __all__ = ["job_header"]
@@ -22,6 +23,8 @@ def job_header(
     request: Mapping[str, Any] = _NOTHING,
     parameters: Mapping[str, Any] = _NOTHING,
     timeout_seconds: int,
+    sender: str = "",
+    signature: str = "",
 ) -> dict[str, str]:
     """The header of one job, as go-livepeer's `JobRequest` has it (``byoc/types.go``).
 
@@ -33,6 +36,8 @@ def job_header(
         request: What the job's own calls need, such as ``{"stream_id": …}``.
         parameters: What the orchestrator needs to know, such as ``{"enable_video_ingress": True}``.
         timeout_seconds: How long the orchestrator waits for the head of the worker's answer, whole seconds.
+        sender: The address of who pays; "" offchain.
+        signature: Of the request and the parameters, by the sender.
 
     Returns:
         ``{"Livepeer": …}``: JSON in standard base64, with its padding.
@@ -51,4 +56,7 @@ def job_header(
         "capability": capability,
         "timeout_seconds": timeout_seconds,
     }
-    return {"Livepeer": base64.b64encode(json.dumps(job).encode()).decode()}
+    if sender:
+        job |= {"sender": sender, "sig": signature}
+    header = base64.b64encode(json.dumps(job).encode()).decode()
+    return {"Livepeer": Secret(header) if sender else header}

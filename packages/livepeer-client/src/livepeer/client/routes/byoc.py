@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, MutableMapping
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from .._http import Pool
 from .._urls import check_path, join_path
 from ..catalogue import Price
-from ..errors import CapabilityError, ConfigurationError, InputError, LivepeerError
+from ..errors import (
+    CapabilityError,
+    ConfigurationError,
+    InputError,
+    LivepeerError,
+    PaymentUnsupported,
+)
 from ..records import place_of
 from ..timeouts import Timeout
 from . import Answer, Call, LiveCall, Started
@@ -23,8 +30,11 @@ from ._sending import send
 if TYPE_CHECKING:
     from livepeer.trickle.transport import Reply
 
+    from ..payments.job_signer import JobSigner
+
 __all__ = ["ByocRoute"]
 
+_PREPAID = 600  # seconds of a stream that are paid for in advance, at most: it ends with what was paid
 _LONGEST = 24 * 3600  # seconds for a call without a limit; the orchestrator wants some number
 
 
@@ -37,6 +47,7 @@ class ByocRoute:
         pool: The gateway's connections.
         price: What the orchestrator says that it costs; None is nothing.
         paths: Which path each worker turned out to have, by orchestrator and capability.
+        signing: What signs and pays for jobs; None offchain.
     """
 
     name = "byoc"
@@ -49,6 +60,7 @@ class ByocRoute:
         *,
         price: Price | None = None,
         paths: MutableMapping[tuple[str, str], str] | None = None,
+        signing: JobSigner | None = None,
     ) -> None:
         self.orchestrator: str = orchestrator
         self.place: str = place_of(orchestrator, capability)
@@ -56,11 +68,13 @@ class ByocRoute:
         self._pool = pool
         self._price = price
         self._paths = paths if paths is not None else {}
+        self._signing = signing
+        self.pays: bool = signing is not None
 
     async def open(self, call: Call) -> Answer:
         """Send a job: to the path with the capability's name; to ``/run`` where a free worker has none."""
         key = self.orchestrator, self._capability
-        paths = self._candidates(call.path, paid=call.paid or self._price is not None)
+        paths = self._candidates(call.path, paid=call.paid or self.pays or self._price is not None)
         for path in paths:
             try:
                 answer = await self._post(path, call)
@@ -81,6 +95,13 @@ class ByocRoute:
 
     async def open_live(self, call: LiveCall) -> Started:
         """Start a stream; see `start_stream`."""
+        if self.pays:
+            raise PaymentUnsupported(
+                f"Streams of {self._capability!r} ask for payment, which can't be made for them.",
+                hint="Use an orchestrator that runs offchain, or a live runner.",
+                orchestrator=self.orchestrator,
+                request_id=call.request_id,
+            )
         return await start_stream(self.orchestrator, self._capability, call, self._pool)
 
     def _candidates(self, wanted: str | None, *, paid: bool) -> tuple[str, ...]:
@@ -106,20 +127,30 @@ class ByocRoute:
 
     async def _post(self, path: str, call: Call) -> Answer:
         seconds = _seconds(call.timeout)
-        headers = job_header(self._capability, job_id=call.request_id, timeout_seconds=seconds)
+        leaving: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if self._signing is None:
+            headers = job_header(self._capability, job_id=call.request_id, timeout_seconds=seconds)
+        else:
+            signed = await self._signing.sign(
+                self.orchestrator, self._capability, job_id=call.request_id, timeout_seconds=seconds,
+                seconds=min(seconds, _PREPAID) if call.streamed else 0, most=call.max_price, bill=call.bill,
+            )  # fmt: skip
+            headers, leaving = signed.headers, signed.leaving(call.bill)
+            call = dataclasses.replace(call, paid=True)
 
         def judge(status: int, headers: Mapping[str, str], body: bytes) -> LivepeerError:
             return job_verdict(
                 status, headers, body,
                 capability=self._capability, timeout_seconds=seconds,
-                orchestrator=self.orchestrator, request_id=call.request_id, path=path,
+                orchestrator=self.orchestrator, request_id=call.request_id, path=path, signed=self.pays,
             )  # fmt: skip
 
-        response, seen = await send(
-            self._pool, join_path(self.orchestrator, f"/process/request{path}"),
-            dataclasses.replace(call, method="POST"),  # whatever the worker is to do
-            route=self.name, control=False, headers=headers, orchestrator=self.orchestrator, judge=judge,
-        )  # fmt: skip
+        with leaving:
+            response, seen = await send(
+                self._pool, join_path(self.orchestrator, f"/process/request{path}"),
+                dataclasses.replace(call, method="POST"),  # whatever the worker is to do
+                route=self.name, control=False, headers=headers, orchestrator=self.orchestrator, judge=judge,
+            )  # fmt: skip
         answer = Answer(
             response,
             orchestrator=self.orchestrator,

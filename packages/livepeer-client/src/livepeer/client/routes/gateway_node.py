@@ -55,6 +55,7 @@ class GatewayNodeRoute:
     """
 
     name = "gateway_node"
+    pays = True
 
     def __init__(
         self, gateway: str, orchestrator: str, capability: str, pool: Pool, *, price: Price | None = None
