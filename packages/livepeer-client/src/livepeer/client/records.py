@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -52,9 +53,8 @@ class Records:
         if before is not None and now < before.until:
             return
         count = before.number + 1 if before is not None else 1
-        import random  # loaded when something fails
-
-        more_or_less = (self._rng or random).uniform(0.75, 1.25)
+        # Without `random` where nobody has loaded it: who has failed may have too many files open.
+        more_or_less = self._rng.uniform(0.75, 1.25) if self._rng else 0.75 + os.urandom(1)[0] / 510
         rest = min(_FIRST_REST * 2.0 ** min(count - 1, 10), _LONGEST_REST) * more_or_less
         if len(self._failures) >= _MANY:
             self._failures.clear()

@@ -1,6 +1,7 @@
 """From a capability's name to the routes that may lead to it, and along them until one answers.
 
-Each kind of route is loaded when there is one: most programs need one kind, and some make one call.
+Each kind of route is loaded when there is one: most programs need one kind, and some make one call. Nothing
+is loaded when something has failed, as by then there may be no room for another open file.
 """
 
 from __future__ import annotations
@@ -105,9 +106,7 @@ class Resolver:
                     result = await go(route)
                 except LivepeerError as error:
                     self._remember(route, error)
-                    from .routes.lv2v import LV2VRoute
-
-                    asked_only = isinstance(route, LV2VRoute) and not route.begun
+                    asked_only = not getattr(route, "begun", True)
                     if not not_begun(error) and not asked_only:
                         raise
                     trail.failed(error, begun=False)
@@ -164,9 +163,7 @@ class Resolver:
     def _remember(self, route: Route, error: LivepeerError) -> None:
         """Leave alone for a while who failed: the orchestrator, or only what is behind it."""
         if unsent(error):
-            from .routes.gateway_node import GatewayNodeRoute
-
-            nearest = route.gateway if isinstance(route, GatewayNodeRoute) else route.orchestrator
+            nearest = getattr(route, "gateway", route.orchestrator)
             self.records.failed(nearest, error.message)
         elif isinstance(error, ConnectionFailed | LivepeerTimeout | CapacityError | OrchestratorError):
             self.records.failed(route.place, error.message)
