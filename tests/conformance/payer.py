@@ -59,7 +59,7 @@ class Payer:
 
     async def post(self, url: str, method: str = "POST", **options: Any) -> Answer:
         """A request; nothing is expected of the answer."""
-        options.setdefault("timeout", aiohttp.ClientTimeout(total=60))
+        options.setdefault("timeout", aiohttp.ClientTimeout(total=240))
         async with self._http.request(
             method, url, ssl=UNVERIFIED, allow_redirects=False, **options
         ) as answer:

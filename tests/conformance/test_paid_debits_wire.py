@@ -6,7 +6,7 @@ One wait serves all: each session of the test is in another state when the first
 from __future__ import annotations
 
 import asyncio
-from fractions import Fraction
+import json
 from typing import Any
 
 import aiohttp
@@ -31,6 +31,19 @@ async def reserve(payer: Payer, runner: Runner, kind: str) -> dict[str, Any]:
     return {**challenge, **answer.json()}
 
 
+async def released(worker: PaidWorker, runner: Runner, session: str) -> None:
+    """Wait until the orchestrator has told the runner of a session's end."""
+    url, number = runner.told["o2r"]["url"], 0
+    while True:
+        async with worker.request("GET", f"{url}/{number}") as answer:
+            text = (await answer.text()).strip()
+            assert answer.status == 200, (answer.status, text)
+        told = json.loads(text)
+        if (told.get("event"), told.get("session")) == ("released", session):
+            return
+        number += 1
+
+
 async def test_who_pays_too_little_is_dropped_and_who_pays_is_not(
     paid_network: PaidNetwork, paid_worker: PaidWorker, payer: Payer
 ) -> None:
@@ -41,12 +54,13 @@ async def test_who_pays_too_little_is_dropped_and_who_pays_is_not(
     short = await reserve(payer, seconds, "fixed")  # one second of it
     wrong = await reserve(payer, pixels, "live")  # ten pixels of it
     settled = await reserve(payer, fixed, "fixed")
-    challenge, first, state, kept = await payer.session(seconds)
+    challenge, _, _, kept = await payer.session(seconds)
 
     async def post_slow(runner: Runner, kind: str, seconds: int) -> tuple[int, str]:
         headers, _ = await payer.sign(await payer.challenge(runner.entry), kind)
         return (await payer.post(f"{runner.url}/app/slow?seconds={seconds}", headers=headers)).said
 
+    hearing = asyncio.create_task(released(paid_worker, pixels, wrong["manifest_id"]))
     async with aiohttp.ClientSession() as http:
         stream = await http.get(f"{short['app_url']}/sse", ssl=UNVERIFIED)
         socket = await http.ws_connect(f"{short['app_url']}/ws".replace("https", "wss"), ssl=UNVERIFIED)
@@ -60,6 +74,7 @@ async def test_who_pays_too_little_is_dropped_and_who_pays_is_not(
             return statuses == [404, 404]
 
         await until(gone, 90)
+        await hearing
         # top-ups would come too late
         more, _ = await payer.sign(short, "live")
         for one in (short, wrong):
@@ -86,6 +101,4 @@ async def test_who_pays_too_little_is_dropped_and_who_pays_is_not(
     assert paid_network.debited(manifest_id) % SECOND == 0
     assert (await payer.post(f"{kept['app_url']}/run")).status == 200
     await asyncio.gather(*(payer.post(f"{one['control_url']}/stop") for one in (kept, settled)))
-    assert paid_network.balance(manifest_id) < paid_network.credited(manifest_id) > Fraction(0)
-    assert first
-    assert state
+    assert paid_network.balance(manifest_id) < paid_network.credited(manifest_id)

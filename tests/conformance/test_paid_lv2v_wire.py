@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from typing import Any
 
+import aiohttp
 import pytest
 from ai_harness import Caller, Container
+from harness import until
 from paid_harness import PaidNetwork
 from payer import Answer, Payer, payment_in, value_of
 
@@ -47,10 +51,10 @@ async def offer(payer: Payer) -> net.OrchestratorInfo:
 async def pay(
     payer: Payer, info: net.OrchestratorInfo, state: dict[str, str] | None = None, **fields: Any
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """A payment's headers, and the state."""
+    """A payment's headers, and the state; with `inPixels` for so many."""
     asked = {
         "orchestrator": base64.b64encode(info.SerializeToString()).decode(),
-        "type": "lv2v",
+        **({} if "inPixels" in fields else {"type": "lv2v"}),
         "capabilities": base64.b64encode(capabilities().SerializeToString()).decode(),
         **({"state": state} if state is not None else {}),
         **fields,
@@ -105,3 +109,42 @@ async def test_a_job_that_nobody_pays_for_is_refused(payer: Payer, container: Co
     assert (await start(payer, payment)).status == 403
     assert (await start(payer, segment | {"Livepeer-Payment": "!"})).status == 402
     assert not container.started
+
+
+@pytest.mark.slow
+async def test_a_job_that_is_not_paid_on_ends_with_a_segment(
+    paid_network: PaidNetwork, payer: Payer, container: Container
+) -> None:
+    """Segments are what is looked at: who sends none is charged nothing for that long."""
+    headers, _ = await pay(payer, await offer(payer), inPixels=1)
+    told = (await start(payer, headers)).json()
+    events, number = told["events_url"], 0
+    ends = payer.post(f"{events}/0", method="GET")
+
+    async def send() -> int:
+        nonlocal number
+        number += 1
+        media = {"Content-Type": "video/MP2T"}
+        url = f"{told['publish_url']}/{number - 1}"
+        return (await payer.post(url, data=b"segment", headers=media)).status
+
+    async def over_now() -> bool:
+        with contextlib.suppress(aiohttp.ClientError):  # its end may meet the segment that brings it about
+            await send()
+        await asyncio.sleep(0.5)
+        return (await payer.post(f"{told['publish_url']}/next", method="GET")).status == 404
+
+    reading = asyncio.create_task(ends)
+    await until(over_now, 120)
+    assert await send() == 404
+    over = await reading
+    assert (over.status, over.headers["Lp-Trickle-Closed"]) == (200, "terminated")
+    for name in ("publish_url", "subscribe_url", "control_url", "events_url"):
+        assert (await payer.post(f"{told[name]}/next", method="GET")).status == 404
+    manifest_id = told["manifest_id"]
+    assert paid_network.debited(manifest_id) == 0
+    assert abs(paid_network.credited(manifest_id) - value_of(headers)) < 1
+    more, _ = await pay(payer, await offer(payer), ManifestID=manifest_id)
+    answer = await payer.post(f"{paid_network.url}/payment", headers=more)
+    assert answer.status == 200  # a job has no address of its own: money for one that is over is taken
+    assert paid_network.credited(manifest_id) > value_of(more)
