@@ -47,7 +47,7 @@ from livepeer.client import (
 )
 from livepeer.runner import running
 from livepeer.runner.registration import capability
-from livepeer.trickle import transport
+from livepeer.trickle import _tls
 
 SOON = 8.0  # seconds; 2 are promised, and the machine may be busy
 BACK = 30.0  # seconds within which a runner comes back
@@ -257,7 +257,7 @@ async def test_an_orchestrator_that_comes_late_and_is_started_anew(
         async with Gateway(orch_url=url) as another:
             # Runners, which have to be back soon, wait for no minute.
             await until(lambda: _listed(another, ["waiting"]), BACK)
-        monkeypatch.setattr(transport, "_REPIN_INTERVAL", 0.0)
+        monkeypatch.setattr(_tls, "_REPIN_INTERVAL", 0.0)
         await works(gateway, "waiting")
         assert len(loud()) == 4
 

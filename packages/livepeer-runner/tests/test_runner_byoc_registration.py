@@ -115,7 +115,7 @@ async def test_a_forgotten_capability_comes_back_and_never_in_a_hurry(orchestrat
             orchestrator.capabilities.clear()
             await orchestrator.until(lambda count=count: len(orchestrator.offers) >= count)
         await server.registered()
-    assert min(pauses(orchestrator)) >= PACE
+    assert min(pauses(orchestrator)) >= PACE - 0.1  # they are told apart at the other end of a connection
 
 
 async def test_it_is_not_forgotten_while_a_request_is_in_flight(
