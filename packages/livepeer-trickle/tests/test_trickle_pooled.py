@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from livepeer.trickle import Transport
+from livepeer.trickle.transport import ConnectFailed
 
 Post = Callable[..., Awaitable[str]]
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -176,3 +177,50 @@ async def test_who_reads_a_body_learns_that_this_side_is_closed() -> None:
             await transport.aclose()
             with pytest.raises(aiohttp.ClientConnectionError, match="closed on this side"):
                 await asyncio.wait_for(reading, 30)
+
+
+async def test_a_connection_that_was_made_ahead_carries_its_request(server: Server) -> None:
+    async with Transport() as transport:
+        for large in (b"x", b"x" * 300_000):
+            ahead = transport.ahead(server.url)
+            while len(server.connections) < 1 + (len(large) > 1):
+                await asyncio.sleep(0.01)
+            async with await transport.send("POST", server.url, body=large, fresh=True, ahead=ahead) as reply:
+                assert await reply.read() == b"ok"
+        assert len(server.connections) == 2
+        at_once = transport.ahead(server.url)
+        async with await transport.send("POST", server.url, body=b"x", fresh=True, ahead=at_once) as reply:
+            assert await reply.read() == b"ok"
+        assert len(server.connections) == 3
+
+
+async def test_one_that_was_made_ahead_and_is_no_good_is_replaced(server: Server) -> None:
+    other = Server()
+    async with Transport() as transport:
+        elsewhere = transport.ahead(other.url)
+        while not other.connections:
+            await asyncio.sleep(0.01)
+        closed = transport.ahead(server.url)
+        closed.close()
+        other.most = 0
+        for ahead in (elsewhere, closed):
+            async with await transport.send("POST", server.url, body=b"x", fresh=True, ahead=ahead) as reply:
+                assert await reply.read() == b"ok"
+        assert server.connections.count(1) == 2
+        assert other.connections == [0]
+        given_up = transport.ahead(server.url)
+        given_up.close()
+    other.stop()
+
+
+async def test_one_ahead_to_where_nobody_is_says_that_nothing_was_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    async with Transport() as transport:
+        ahead = transport.ahead(url)
+        while ahead.error is None:
+            await asyncio.sleep(0.01)
+        with pytest.raises(ConnectFailed):
+            await transport.send("POST", url, body=b"x", fresh=True, ahead=ahead)
+        with pytest.raises(ConnectFailed):
+            await transport.send("POST", url, body=b"x", fresh=True, ahead=transport.ahead(url))

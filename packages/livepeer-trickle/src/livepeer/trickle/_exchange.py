@@ -129,6 +129,13 @@ class Exchange:
         """Whether its event loop is over, and its connection with it."""
         return self._loop.is_closed()
 
+    def is_untouched(self, origin: Origin, age: float) -> bool:
+        """Whether it was begun at this server, at most `age` seconds ago, and nobody said anything yet."""
+        if self.origin is not origin or self.status or self.error is not None or self.complete:
+            return False
+        fine = self._connection is None or (self._connection.is_open and not self._connection.is_stale())
+        return fine and self._loop.time() - self._began < age
+
     # The request
 
     def write(self, data: bytes | memoryview) -> None:

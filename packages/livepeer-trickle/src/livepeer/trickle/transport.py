@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._connections import Connections, Origin
-from ._exchange import ConnectFailed, ConnectTimedOut, ExchangeClosed, MalformedAnswer
+from ._exchange import ConnectFailed, ConnectTimedOut, Exchange, ExchangeClosed, MalformedAnswer
 from ._proxies import Proxy, open_tunnel, proxy_for
 from ._requests import BodyBroken, Reply, request_head
 from ._sockets import CONNECT_PATIENCE, KEPT, dial, open_socket
@@ -41,6 +41,7 @@ __all__ = [
     "hang_up",
 ]
 
+_AHEAD = 5.0  # seconds that a connection may wait for its request; servers close silent ones
 _GOODBYE = 1.0  # seconds for sockets to close
 _LARGE = 256 * 1024  # bytes of a body; more of it waits until the connection takes it
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110, 9.2.2
@@ -90,6 +91,7 @@ class Transport:
         fresh: bool = False,
         connect: float | None = CONNECT_PATIENCE,
         context: ssl.SSLContext | None = None,
+        ahead: Exchange | None = None,
     ) -> Reply:
         """Send a request, and return its answer when the head of that is there.
 
@@ -104,6 +106,7 @@ class Transport:
             fresh: Whether it has a connection that is made for it, which no server can be closing already.
             connect: Seconds for a connection, its name's lookup and TLS included; None is any number.
             context: How TLS is opened, instead of by the policy.
+            ahead: What `ahead` made for this request; where it can't be used, another connection is made.
 
         Raises:
             ConnectFailed: There was no connection.
@@ -115,15 +118,24 @@ class Transport:
         target = target_of(url, escaped=escaped)
         origin = self._origin_of(target, context)
         small = body is None or len(body) <= _LARGE
-        exchange = self._connections.start(
-            origin,
-            self._beginning(method, target, origin, headers or {}, body),
-            whole=small,
-            replay=small and method in _REPEATABLE,
-            fresh=fresh,
-            patience=connect,
-            bodyless=method == "HEAD",
-        )
+        beginning = self._beginning(method, target, origin, headers or {}, body)
+        if ahead is not None and ahead.is_untouched(origin, _AHEAD):
+            exchange = ahead
+            exchange.bodyless = method == "HEAD"
+            exchange.write(beginning)
+            exchange.request_ended = small
+        else:
+            if ahead is not None:
+                ahead.close()
+            exchange = self._connections.start(
+                origin,
+                beginning,
+                whole=small,
+                replay=small and method in _REPEATABLE,
+                fresh=fresh,
+                patience=connect,
+                bodyless=method == "HEAD",
+            )
         try:
             if body is not None and not small:
                 exchange.feed(body)
@@ -132,6 +144,14 @@ class Transport:
             exchange.close()
             raise
         return Reply(url, exchange)
+
+    def ahead(self, url: str, *, escaped: bool = False, connect: float | None = CONNECT_PATIENCE) -> Exchange:
+        """Begin to make the connection of a request that comes in a moment, for `send` with `fresh`.
+
+        Whoever doesn't send it closes what is returned.
+        """
+        origin = self._origin_of(target_of(url, escaped=escaped), None)
+        return self._connections.start(origin, b"", whole=False, fresh=True, patience=connect)
 
     def _origin_of(self, target: Target, context: ssl.SSLContext | None) -> Origin:
         """The server of a request, which may be another one tomorrow, as a channel's may not."""

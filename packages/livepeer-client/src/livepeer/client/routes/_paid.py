@@ -35,6 +35,7 @@ async def paid(
     bill: Bill,
     request_id: str,
     on_paid: OnPaid | None = None,
+    prepare: Callable[[], Awaitable[None]] | None = None,
 ) -> T:
     """Send a request, and pay for it when the orchestrator asks for that.
 
@@ -50,6 +51,7 @@ async def paid(
         bill: The call's.
         request_id: The call's.
         on_paid: Is told of the session when a payment leaves for it; not for what turns out to be free.
+        prepare: Begins what the paid request needs, before its payment is signed.
 
     Raises:
         PriceExceeded, BudgetExceeded, InsufficientBalance, SignerError: It was not paid.
@@ -60,7 +62,7 @@ async def paid(
     paying = _Paying(
         wallet, send,
         orchestrator=orchestrator, place=place, price=price, app=app, limit=limit, bill=bill,
-        request_id=request_id, on_paid=on_paid,
+        request_id=request_id, on_paid=on_paid, prepare=prepare,
     )  # fmt: skip
     return await paying.go()
 
@@ -81,6 +83,7 @@ class _Paying(Generic[T]):
         bill: Bill,
         request_id: str,
         on_paid: OnPaid | None,
+        prepare: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._wallet = wallet
         self._send = send
@@ -90,6 +93,7 @@ class _Paying(Generic[T]):
         self._bill = bill
         self._request_id = request_id
         self._on_paid = on_paid
+        self._prepare = prepare
         self._kind = kind_of(price)
         self._machine = wallet.exchange(orchestrator, place, self._kind, app=app, limit=limit, bill=bill)
         self._others: Iterator[Signer] = wallet.in_turn()
@@ -134,6 +138,8 @@ class _Paying(Generic[T]):
             self._answered(answer)
 
     async def _sign(self, request: SignRequest) -> None:
+        if self._prepare is not None:
+            await self._prepare()
         try:
             signed = await self._signer.sign(request, request_id=self._request_id)
         except LivepeerError as error:

@@ -16,6 +16,7 @@ from ..errors import FirstByteTimeout, LivepeerError
 from . import Call
 
 if TYPE_CHECKING:
+    from livepeer.trickle._exchange import Exchange
     from livepeer.trickle.transport import Reply
 
 __all__ = ["Judge", "send"]
@@ -38,6 +39,7 @@ async def send(
     judge: Judge,
     control: bool = True,
     context: ssl.SSLContext | None = None,
+    ahead: Exchange | None = None,
 ) -> tuple[Reply, Observation | None]:
     """Send a call's request, and return the response when its head is there.
 
@@ -51,16 +53,22 @@ async def send(
         judge: Makes the error of an answer with a status outside of 200 to 299.
         control: Whether the request is none of the caller's own, and over for who observes with its head.
         context: How TLS is opened, where that isn't by the gateway's policy.
+        ahead: A connection that was begun for it.
 
     Returns:
         The response; and who observes it, if somebody does, and has to be told of its end.
     """
     seen = pool.observer.begin(route, call.method, url, orchestrator=orchestrator, request_id=call.request_id)
     if seen is None:
-        return await _exchange(pool, url, call, headers, orchestrator, judge=judge, context=context), None
+        return (
+            await _exchange(
+                pool, url, call, headers, orchestrator, judge=judge, context=context, ahead=ahead
+            ),
+            None,
+        )
     try:
         response = await _exchange(
-            pool, url, call, headers, orchestrator, judge=judge, context=context, seen=seen
+            pool, url, call, headers, orchestrator, judge=judge, context=context, seen=seen, ahead=ahead
         )
     except BaseException as error:
         seen.end(error)
@@ -80,6 +88,7 @@ async def _exchange(
     judge: Judge,
     context: ssl.SSLContext | None,
     seen: Observation | None = None,
+    ahead: Exchange | None = None,
 ) -> Reply:
     details = {"orchestrator": orchestrator, "request_id": call.request_id}
     transport = await pool.transport()
@@ -98,7 +107,9 @@ async def _exchange(
                 fresh=call.paid,
                 connect=call.timeout.connect,
                 context=context,
+                ahead=ahead,
             )
+            ahead = None
             try:
                 if call.timeout.first_byte is None:
                     response = await sending

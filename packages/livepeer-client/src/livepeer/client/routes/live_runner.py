@@ -24,6 +24,7 @@ from ._starting import CHANNELS, json_object, start_body, tell
 from ._verdict import verdict
 
 if TYPE_CHECKING:
+    from livepeer.trickle._exchange import Exchange
     from livepeer.trickle.transport import Reply
 
     from ..payments.wallet import Wallet
@@ -175,16 +176,29 @@ class LiveRunnerRoute:
             return await self._send(url, call, control=control)
         from ._paid import paid
 
+        ahead: list[Exchange] = []
+
+        async def prepare() -> None:
+            if not ahead:
+                transport = await self._pool.transport()
+                ahead.append(transport.ahead(url, escaped=True, connect=call.timeout.connect))
+
         async def send(headers: Mapping[str, str], leaves: bool) -> tuple[Reply, Observation | None]:
             return await self._send(
-                url, dataclasses.replace(call, paid=leaves), control=control, headers=headers, asked=True
-            )
+                url, dataclasses.replace(call, paid=leaves), control=control, headers=headers, asked=True,
+                ahead=ahead.pop() if leaves and ahead else None,
+            )  # fmt: skip
 
-        return await paid(
+        paying = paid(
             wallet, send,
             orchestrator=runner.orchestrator, place=runner.url, price=runner.price, app=runner.app,
-            limit=call.max_price, bill=call.bill, request_id=call.request_id,
+            limit=call.max_price, bill=call.bill, request_id=call.request_id, prepare=prepare,
         )  # fmt: skip
+        try:
+            return await paying
+        finally:
+            for one in ahead:
+                one.close()
 
     async def _send(
         self,
@@ -194,6 +208,7 @@ class LiveRunnerRoute:
         control: bool = True,
         headers: Mapping[str, str] = _NONE,
         asked: bool = False,
+        ahead: Exchange | None = None,
     ) -> tuple[Reply, Observation | None]:
         """Send, and return the response when its head is there; a status outside of 2xx raises."""
         orchestrator = self._runner.orchestrator
@@ -213,6 +228,7 @@ class LiveRunnerRoute:
         return await send(
             self._pool, url, call, route=self.name, control=control,
             headers={"X-Request-Id": call.request_id, **headers}, orchestrator=orchestrator, judge=judge,
+            ahead=ahead,
         )  # fmt: skip
 
     async def _object(self, response: Reply, call: Call, what: str) -> dict[str, Any]:
