@@ -21,6 +21,7 @@ from livepeer.client import (
     Gateway,
     InsufficientBalance,
     PaymentUnsupported,
+    Price,
     PriceExceeded,
 )
 
@@ -134,6 +135,20 @@ async def test_many_at_once(gw: Gateway, byoc: ByocWorker) -> None:
     last = await gw.call_async(byoc.capability)
     assert is_work(paid + last.cost - int(last.headers["Livepeer-Balance"]), calls=5)
     assert gw.spent == paid + last.cost
+
+
+async def test_what_explain_and_schema_make_of_it(gw: Gateway, byoc: ByocWorker) -> None:
+    explained = await gw.explain_async(byoc.capability)
+    [candidate] = explained.usable
+    assert (candidate.route, candidate.price) == ("byoc", Price(PRICE, "seconds"))
+    assert "signs jobs" in candidate.reason
+    assert (await gw.explain_async(byoc.capability, max_price="1 wei/second")).usable == ()
+    assert (await gw.explain_async(byoc.capability, live=True)).usable == ()
+    with pytest.raises(PaymentUnsupported, match="costs something"):
+        await gw.schema_async(byoc.capability)
+    assert (byoc.asked, gw.spent) == ([], 0)
+    assert await gw.schema_async(byoc.capability, pay=True) == {"a": 1}
+    assert (len(byoc.asked), gw.spent) == (1, 8 * TICKET)
 
 
 async def test_streams_that_go_on_are_refused(gw: Gateway, byoc: ByocWorker) -> None:

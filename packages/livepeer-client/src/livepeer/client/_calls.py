@@ -144,7 +144,7 @@ class Calls:
         return await diagnose(self._config, self._pool, self._resolver, sign=sign)
 
     async def schema(
-        self, capability: str, model: str | None, *, pay: bool, timeout: Timeout
+        self, capability: str, model: str | None, *, pay: bool, max_price: Price | None, timeout: Timeout
     ) -> dict[str, Any]:
         """A capability's JSON Schema."""
         running_loop()
@@ -154,7 +154,8 @@ class Calls:
             async with asyncio.timeout(timeout.total) as limit:
                 return await schema(
                     self, self._resolver, self._pool,
-                    capability=capability, model=model, pay=pay, timeout=timeout, request_id=request_id(),
+                    capability=capability, model=model, pay=pay, max_price=max_price, timeout=timeout,
+                    request_id=request_id(),
                 )  # fmt: skip
         except TimeoutError:
             if not limit.expired():

@@ -35,6 +35,9 @@ async def explain(
         ordered=resolver.ordered, max_price=max_price, records=records, pays=resolver.wallet is not None,
     )  # fmt: skip
     offers = await resolver.offers.of(capability, listing.orchestrators, all_of_them=True)
+    signed = {
+        offer.orchestrator for offer in offers if verb == "call" and await resolver.signable(offer, max_price)
+    }
 
     def told(candidate: Candidate, orchestrator: str, place: str, facts: list[str]) -> Candidate:
         latency, rests = records.latency(orchestrator), resting(records, orchestrator, place)
@@ -58,10 +61,12 @@ async def explain(
                 facts = ["whether it has the pipeline is found out by the call"]
                 yield told(Candidate(redact(url), "lv2v", True, ""), url, place_of(url, PIPELINE), facts)
         for offer in offers_in_turn(offers, capability, ordered=resolver.ordered, records=records):
-            if not offer.usable or (runners and not offer.available):
+            paid = offer.orchestrator in signed
+            if not (offer.usable or paid) or (runners and not offer.available):
                 continue
             free = offer.available
             facts = [_places(free) if free else "no free place is shown, if it has the capability at all"]
+            facts += [f"{offer.price or 'free of charge'}, by a signer that signs jobs"] if paid else []
             facts += ["tried when no live runner is left"] if runners else []
             url = offer.orchestrator
             yield told(
@@ -73,7 +78,7 @@ async def explain(
     unusable += [
         _unusable(against_it, "byoc", offer)
         for offer in offers
-        if (against_it := priced(offer, max_price)) is not None
+        if offer.orchestrator not in signed and (against_it := priced(offer, max_price)) is not None
     ]
     unusable += [_unusable(one, "") for one in listing.rejections]
     return Explanation(capability, model, (*usable(), *unusable))

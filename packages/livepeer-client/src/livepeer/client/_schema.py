@@ -12,12 +12,14 @@ from ._http import Pool
 from ._merging import PIPELINES
 from ._observing import asking
 from ._urls import allowed, redact
+from .catalogue import Price
 from .errors import (
     CapabilityError,
     CapabilityNotFound,
     ConfigurationError,
     LivepeerError,
     PaymentUnsupported,
+    PriceExceeded,
     ResponseError,
 )
 from .failover import TO_PAY
@@ -44,6 +46,7 @@ async def schema(
     capability: str,
     model: str | None,
     pay: bool,
+    max_price: Price | None,
     timeout: Timeout,
     request_id: str,
 ) -> dict[str, Any]:
@@ -74,10 +77,14 @@ async def schema(
             f"{capability!r} names no public schema, and asking its worker for it costs {runners[0].price}.",
             hint=TO_PAY if pay else "schema(…, pay=True) pays for it, where a signer is configured.",
         )
-    return await _ask(calls, Call(capability, _EMPTY, timeout, request_id, "/schema", "GET"), model)
+    most = max_price if pay else _NOTHING
+    return await _ask(
+        calls, Call(capability, _EMPTY, timeout, request_id, "/schema", "GET", max_price=most), model
+    )
 
 
 _EMPTY = Body(b"{}", "application/json")
+_NOTHING = Price(0, "seconds")
 
 
 async def _ask(calls: Calls, call: Call, model: str | None) -> dict[str, Any]:
@@ -88,6 +95,13 @@ async def _ask(calls: Calls, call: Call, model: str | None) -> dict[str, Any]:
         if error.status in (404, 405):
             error.hint = "Its worker has no /schema; its author may tell what it takes."
         raise
+    except PriceExceeded as error:
+        if call.max_price is not _NOTHING:
+            raise
+        raise PaymentUnsupported(
+            f"Asking the worker of {call.capability!r} for its schema costs something: {error.message}",
+            hint="schema(…, pay=True) pays for it, where a signer is configured.",
+        ) from None
     except CapabilityNotFound:
         if call.capability in PIPELINES.values():
             raise ConfigurationError(

@@ -534,7 +534,10 @@ class Gateway:
             CapabilityNotFound, NoOrchestratorError, ConnectionFailed, LivepeerTimeout: As for `run`.
         """
         limits = self._limits(timeout, _SCHEMA_TIMEOUT)
-        return loop_thread.run(lambda: self._calls.schema(capability, model, pay=pay, timeout=limits))
+        limit = self._limit(None)
+        return loop_thread.run(
+            lambda: self._calls.schema(capability, model, pay=pay, max_price=limit, timeout=limits)
+        )
 
     async def schema_async(
         self,
@@ -546,7 +549,9 @@ class Gateway:
     ) -> dict[str, Any]:
         """`schema`, awaited."""
         limits = self._limits(timeout, _SCHEMA_TIMEOUT)
-        return await self._calls.schema(capability, model, pay=pay, timeout=limits)
+        return await self._calls.schema(
+            capability, model, pay=pay, max_price=self._limit(None), timeout=limits
+        )
 
     @property
     def spent(self) -> int:
