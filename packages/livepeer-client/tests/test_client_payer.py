@@ -20,7 +20,7 @@ GOOD = {"address": ADDRESS, "signature": SIGNATURE}
 
 
 class Signer:
-    """A bare socket that answers POST requests.
+    """A bare socket that answers POST requests. It signs no BYOC jobs, as no released signer does.
 
     Args:
         serve: The fixture `raw_server`.
@@ -41,8 +41,11 @@ class Signer:
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
         while len(body) < int(headers.get("content-length", 0)):
             body += connection.recv(65536)
-        self.asked.append((first.split()[1], headers, body))
-        status, told = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if "/sign-byoc-job" in first:
+            status, told = 404, "404 page not found"
+        else:
+            self.asked.append((first.split()[1], headers, body))
+            status, told = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         content = (told if isinstance(told, str) else json.dumps(told)).encode()
         connection.sendall(
             f"HTTP/1.1 {status} X\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode()
