@@ -156,7 +156,7 @@ class Place:
         number = 0
         while head := await reader.readuntil(b"\r\n\r\n"):
             if head.startswith(b"PRI * HTTP/2"):
-                await self._grpc(head, reader, writer)
+                await self.grpc(head, reader, writer)
                 return
             number += 1
             asked = Asked(head, reader, writer, number)
@@ -225,7 +225,7 @@ class Place:
         )
         await asked.answer(200, json.dumps(answer), fields, keep=self.keeps)
 
-    async def _grpc(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def grpc(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from livepeer.client._grpc.lp_rpc_pb2 import OrchestratorInfo
 
         info = OrchestratorInfo(transcoder=self.url)
