@@ -6,6 +6,8 @@ As `harness` it uses neither `livepeer.runner` nor the client.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -159,6 +161,14 @@ class PaidNetwork(Network):
         """Let blocks pass, and everybody see them; 41 end all ticket parameters."""
         raise AssertionError
 
+    def pause(self) -> None:
+        """Let the orchestrator answer nothing."""
+        raise AssertionError
+
+    def resume(self) -> None:
+        """Let it answer again, those who waited, too."""
+        raise AssertionError
+
 
 class EmbeddedPaid(PaidNetwork):
     """`LocalNetwork`, in its paid mode."""
@@ -184,6 +194,15 @@ class EmbeddedPaid(PaidNetwork):
     def restart(self) -> None:
         with self._containers():
             self._network.restart()
+
+    def kill(self) -> None:
+        os.kill(self._network.pid, signal.SIGKILL)
+
+    def pause(self) -> None:
+        os.kill(self._network.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self._network.pid, signal.SIGCONT)
 
     def credited(self, manifest_id: str) -> Fraction:
         return self._network.credited(manifest_id)
@@ -247,6 +266,12 @@ class PaidGoLivepeer(PaidNetwork):
 
     def kill(self) -> None:
         self._net.orchestrator.kill()
+
+    def pause(self) -> None:
+        self._net.orchestrator.pause()
+
+    def resume(self) -> None:
+        self._net.orchestrator.resume()
 
     def credited(self, manifest_id: str) -> Fraction:
         return self._net.credited(manifest_id)

@@ -38,6 +38,7 @@ async def released(worker: PaidWorker, runner: Runner, session: str) -> None:
         async with worker.request("GET", f"{url}/{number}") as answer:
             text = (await answer.text()).strip()
             assert answer.status == 200, (answer.status, text)
+            assert "Lp-Trickle-Closed" not in answer.headers, "the channel is over"
         told = json.loads(text)
         if (told.get("event"), told.get("session")) == ("released", session):
             return

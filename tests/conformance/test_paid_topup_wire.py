@@ -148,6 +148,24 @@ async def test_a_payers_first_session_has_no_price_of_its_own_before_its_second_
         assert (await payer.refresh(challenge)).status == 200
 
 
+async def test_an_orchestrator_that_was_restarted_takes_no_payment_of_before(
+    fresh_paid_network: PaidNetwork,
+) -> None:
+    network = fresh_paid_network
+    async with PaidWorker(network) as worker, Payer(network, "main") as payer:
+        runner = await worker.price("seconds")
+        challenge, _, state, _ = await payer.session(runner)
+        more, _ = await payer.sign(challenge, "live", state)
+        unused, _ = await payer.sign(await payer.challenge(runner.entry), "live")
+        await asyncio.to_thread(network.restart)
+        assert (await payer.post(challenge["payment_url"], headers=more)).status == 404
+        assert (await payer.refresh(challenge)).status == 409
+        runner = await worker.price("seconds")
+        for where, headers in ((runner.entry, unused), (f"{network.url}/payment", more)):
+            assert (await payer.post(where, headers=headers)).said == (403, "invalid auth token\n")
+        await payer.session(runner)  # with a challenge of now it is as ever
+
+
 async def test_how_fresh_parameters_are_refused(
     paid_network: PaidNetwork, paid_worker: PaidWorker, payer: Payer
 ) -> None:

@@ -38,6 +38,12 @@ def _installed(folder: Path) -> Path | None:
 
 
 def _install(folder: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeError(
+            f"The paid tests with --go-livepeer need a chain: {_PACKAGE} {_VERSION}, which npm brings. "
+            "There is no npm on PATH: install Node.js, or let LIVEPEER_ANVIL name an anvil."
+        )
     import fcntl  # go-livepeer's tests need a POSIX system anyway
 
     with (folder / "lock").open("w") as lock:
@@ -45,12 +51,6 @@ def _install(folder: Path) -> Path:
         found = _installed(folder)
         if found is not None:
             return found
-        npm = shutil.which("npm")
-        if npm is None:
-            raise RuntimeError(
-                f"The paid tests with --go-livepeer need a chain: {_PACKAGE} {_VERSION}, which npm brings. "
-                "There is no npm on PATH: install Node.js, or let LIVEPEER_ANVIL name an anvil."
-            )
         command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--no-save"]
         done = subprocess.run(
             [*command, f"{_PACKAGE}@{_VERSION}"], capture_output=True, text=True, check=False
