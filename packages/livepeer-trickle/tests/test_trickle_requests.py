@@ -36,28 +36,38 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Bare:
     """A server that keeps what it is sent, and answers each request with the same bytes.
 
-    With `early`, it answers when the head is there, and never reads the body.
+    With `early`, it answers when the head is there, and doesn't read the body; it waits until it is `over`.
     """
 
     def __init__(self, answer: bytes, *, early: bool = False) -> None:
         self.answer = answer
         self.early = early
+        self.over = asyncio.Event()
         self.requests: list[bytes] = []
         self.connections = 0
         self.url = ""
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def hang_up(self) -> None:
+        self.over.set()
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        self._writers.append(writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(writer):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 size = int(field(head, "Content-Length") or 0)
                 body = b"" if self.early else await reader.readexactly(size)
                 self.requests.append(head + body)
                 writer.write(self.answer)
                 await writer.drain()
+                if self.early:
+                    await self.over.wait()
+                    break
                 if b"Connection: close" in self.answer or b"Length" not in self.answer:
                     break
-        writer.close()
 
 
 def field(head: bytes, name: str) -> str | None:
@@ -70,9 +80,14 @@ def field(head: bytes, name: str) -> str | None:
 @contextlib.asynccontextmanager
 async def bare(answer: bytes, *, early: bool = False) -> AsyncIterator[Bare]:
     server = Bare(answer, early=early)
-    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as started:
-        server.url = f"http://127.0.0.1:{started.sockets[0].getsockname()[1]}"
+    started = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{started.sockets[0].getsockname()[1]}"
+    try:
         yield server
+    finally:
+        started.close()
+        server.hang_up()  # or the end of the server would wait for connections that are kept
+        await started.wait_closed()
 
 
 async def test_what_is_sent(transport: Transport) -> None:
