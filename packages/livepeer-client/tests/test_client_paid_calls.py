@@ -19,6 +19,7 @@ from aiohttp import web
 
 from livepeer.client import (
     BudgetExceeded,
+    CapacityError,
     ConfigurationError,
     Gateway,
     InsufficientBalance,
@@ -517,6 +518,39 @@ def test_tickets_that_were_not_taken_are_used_by_the_next_call(
     assert till.seen[-2:] == ["pay", "pay"], "the second call asked for nothing"
     assert len(signer.asked) == till.seen.count("ask")
     assert gateway.spent == round(till.total) == WEI
+
+
+async def test_each_of_the_tickets_that_were_not_taken_is_used(till: Till, signer: Signer) -> None:
+    till.failing = PAID["503 no capacity available for runner"]
+    async with Gateway(orch_url=till.url, signer_url=signer.url, budget=6 * WEI) as gateway:
+        results = await asyncio.gather(
+            *(gateway.run_async("it", input={}) for _ in range(4)), return_exceptions=True
+        )
+        assert {type(result) for result in results} == {CapacityError}
+        signed = len(signer.asked)
+        assert (gateway.spent, gateway._ledger.reserved) == (0, signed * WEI)
+        till.failing = None
+        for _ in range(signed):
+            assert (await gateway.call_async("it", input={})).cost == WEI
+        assert len(signer.asked) == signed
+        assert gateway.spent == round(till.total) == signed * WEI
+        assert gateway._ledger.reserved == 0
+
+
+def test_tickets_over_the_limit_of_the_next_call_wait_for_another(
+    till: Till, gateway: Gateway, signer: Signer
+) -> None:
+    till.asks, till.failing = PRICE + 1, PAID["503 no capacity available for runner"]
+    with pytest.raises(CapacityError):
+        gateway.run("it", input={})
+    till.asks = till.failing = None
+    held = gateway._ledger.reserved
+    assert held > 0
+    assert gateway.call("it", input={}, max_price=f"{PRICE} wei/call").cost == WEI
+    assert gateway._ledger.reserved == held
+    gateway.run("it", input={})
+    assert gateway._ledger.reserved == 0
+    assert gateway.spent == round(till.total)
 
 
 def test_480_brings_another_challenge_once(till: Till, gateway: Gateway, signer: Signer) -> None:

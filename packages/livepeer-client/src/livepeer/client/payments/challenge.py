@@ -138,14 +138,17 @@ class Challenge:
         Raises:
             PriceExceeded: It is over, or can't be compared.
         """
-        asked = Price(math.ceil(self.price), unit_of(kind))
-        if (reason := over(asked, limit)) is not None:
+        if (reason := self.over(limit, kind)) is not None:
             raise PriceExceeded(
                 f"{redact(self.orchestrator)} was not paid: {reason}.",
                 hint="A higher max_price= allows it; it may also have raised its price just now.",
                 orchestrator=self.orchestrator,
                 **details,
             )
+
+    def over(self, limit: Price | None, kind: Kind) -> str | None:
+        """Why the price is too high; None when it isn't."""
+        return over(Price(math.ceil(self.price), unit_of(kind)), limit)
 
     def bound(self, units: int) -> int:
         """The most that a payment for so many units may be worth, in wei: tickets are paid whole."""

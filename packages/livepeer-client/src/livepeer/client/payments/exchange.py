@@ -141,6 +141,7 @@ class Exchange:
         self._on_held = on_held
         self._unsent = unsent
         self._refreshed = False
+        self._signed_at = time.monotonic() if held is None else held.since
         self.reservation: Reservation | None = None
         self.asked: bool = False
         self.step: Step = Ask()
@@ -181,6 +182,7 @@ class Exchange:
         except SignerError:
             self.abandoned()
             raise
+        self._signed_at = time.monotonic()
         self.reservation.settle(signed.tickets.wei)
         self._leave(Pay(signed, self.step.request.challenge, owner))
 
@@ -239,7 +241,7 @@ class Exchange:
             reservation.release()
         elif isinstance(error, CapacityError) or (isinstance(error, OrchestratorError) and unknown(error)):
             reservation.held()
-            self._on_held(Held(step.signed, step.challenge, step.owner, reservation, time.monotonic()))
+            self._on_held(Held(step.signed, step.challenge, step.owner, reservation, self._signed_at))
         else:
             reservation.unknown()
         if not isinstance(error, Asked):

@@ -49,7 +49,7 @@ class Wallet:
         headers = HeaderSource(config.signer_headers, "signer_headers")
         self.signers: tuple[Signer, ...] = tuple(Signer(url, headers, pool) for url in config.signers)
         self.ledger: Ledger = ledger
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, list[Held]] = {}
         self._first = 0  # of the signers: the one that signed last
         on_fork(self)
 
@@ -96,17 +96,27 @@ class Wallet:
         """What decides about a paid request; tickets that are held for that place are used."""
         from .._http import unsent
 
-        held = self._held.pop(place, None)
-
         def keep(tickets: Held) -> None:
             if len(self._held) < _MANY:
-                self._held[place] = tickets
+                self._held.setdefault(place, []).append(tickets)
 
         return Exchange(
             self.ledger, bill, orchestrator, kind,
-            app=app, limit=limit, held=held if held is not None and not held.stale else None,
+            app=app, limit=limit, held=self._tickets_for(place, kind, limit),
             on_held=keep, unsent=unsent,
         )  # fmt: skip
+
+    def _tickets_for(self, place: str, kind: Kind, limit: Price | None) -> Held | None:
+        """Tickets that are held for a place, at a price within the limit; none that may have expired."""
+        fitting = None
+        for tickets in self._held.pop(place, ()):
+            if tickets.stale:
+                continue
+            if fitting is None and tickets.challenge.over(limit, kind) is None:
+                fitting = tickets
+            else:
+                self._held.setdefault(place, []).append(tickets)
+        return fitting
 
     async def ready(self) -> None:
         """Load what reads payments, before the first one."""
