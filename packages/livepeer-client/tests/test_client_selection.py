@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import itertools
 import random
 from typing import Any
@@ -27,6 +28,7 @@ from livepeer.client.listing import Listing
 from livepeer.client.offers import Offer
 from livepeer.client.prices import as_price, over
 from livepeer.client.records import Records, place_of
+from livepeer.client.routes import LiveCall
 from livepeer.client.selection import offers_in_turn, ranked
 
 
@@ -345,3 +347,59 @@ async def test_explained_without_blocking(orch: Any) -> None:
         told = await gateway.explain_async("p-echo", live=True)
         assert told.usable[0].route == "live_runner"
         assert (await gateway.explain_async("nothing")).usable == ()
+
+
+# Calls of one's own
+
+
+def test_calls_that_began_since_take_places() -> None:
+    records = Records()
+    one, two = a_runner(1, available=1, capacity=1), a_runner(2, available=1, capacity=1)
+    for _ in range(20):
+        records.began(one.url)
+        assert order(one, two, records=records) == [two, one]
+        assert order(one, two, records=records, ordered=True) == [two, one]
+        records.ended(one.url)
+        assert order(one, two, records=records, ordered=True) == [one, two]
+    records.began(one.url)
+    known = dataclasses.replace(one, available=0, ours=1)  # as it says while that call is under way
+    assert order(known, two, records=records, ordered=True) == [two, known]
+    records.ended(one.url)
+    assert order(known, two, records=records, ordered=True) == [known, two], "its place is free again"
+    assert not records.under_way(one.url)
+    offers = [Offer(f"https://o{number}", available=1) for number in (1, 2)]
+    records.began(place_of("https://o1", "job"))
+    assert offers_in_turn(offers, "job", records=records, ordered=True) == offers[::-1]
+
+
+@pytest.mark.parametrize("how", ["run", "stream", "live"])
+async def test_calls_at_once_take_places_beside_each_other(orch: Any, tls_orch: Any, how: str) -> None:
+    """Two orchestrators with a place each get a call each, though both were listed before the first one."""
+    both = (orch, tls_orch)
+    for place in both:
+        place.apps["slow"].capacity = place.apps["live"].capacity = 1
+    async with Gateway(orch_url=[orch.url, tls_orch.url]) as gateway:
+        records = gateway._calls._resolver.records
+        await gateway.capabilities_async()  # both are listed, with a free place each
+        if how == "live":
+            started = await asyncio.gather(
+                *(gateway._calls.open_live(LiveCall("live", f"id-{number}")) for number in range(2))
+            )
+            assert {one.orchestrator for one in started} == {orch.url, tls_orch.url}
+            await asyncio.gather(*(one.stop() for one in started))
+        else:
+            streams = [gateway.stream_async("slow") for _ in range(2)]
+            calls = [
+                asyncio.ensure_future(
+                    streams[number].__aenter__() if how == "stream" else gateway.run_async("slow")
+                )
+                for number in range(2)
+            ]
+            for place in both:
+                await place.wait_async(lambda place=place: place.notes, "each has a call")
+            assert [len(place.calls("slow")) for place in both] == [1, 1], "nobody had to refuse one"
+            for place in both:
+                place.gate("slow").open()
+            await asyncio.gather(*calls)
+            await asyncio.gather(*(stream.aclose() for stream in streams))
+        assert not records._under_way

@@ -17,7 +17,7 @@ from .failover import Trail
 from .inputs import Body
 from .resolution import Resolver
 from .results import Response, decode
-from .routes import Answer, Call, LiveCall, Started
+from .routes import Answer, Call, LiveCall, Route, Started
 from .selection import Verb
 from .stream import until_error
 from .timeouts import Timeout, total_of_call
@@ -105,8 +105,9 @@ class Calls:
         """Make a request and return when the head of its answer is there."""
         trail.paid, trail.bill = call.paid, call.bill
         answer = await self._resolver.go(
-            call.capability, model, "call", lambda route: route.open(call), trail, max_price=call.max_price
-        )
+            call.capability, model, "call", lambda route: self._opened(route, call), trail,
+            max_price=call.max_price,
+        )  # fmt: skip
         answer.most = self.most
         return answer
 
@@ -116,9 +117,40 @@ class Calls:
         trail.bill = call.bill
         with trail:
             return await self._resolver.go(
-                call.capability, call.model, "live", lambda route: route.open_live(call), trail,
+                call.capability, call.model, "live", lambda route: self._started(route, call), trail,
                 max_price=call.max_price,
             )  # fmt: skip
+
+    async def _opened(self, route: Route, call: Call) -> Answer:
+        """The answer of a route, which counts as under way until it is closed."""
+        records, place = self._resolver.records, route.place
+        records.began(place)
+        try:
+            answer = await route.open(call)
+        except BaseException:
+            records.ended(place)
+            raise
+        answer.on_end = lambda: records.ended(place)
+        return answer
+
+    async def _started(self, route: Route, call: LiveCall) -> Started:
+        """The session that a route starts, which counts as under way until it is stopped."""
+        records, place = self._resolver.records, route.place
+        records.began(place)
+        try:
+            started = await route.open_live(call)
+        except BaseException:
+            records.ended(place)
+            raise
+        stop, counted = started.stop, [place]
+
+        async def stopped() -> None:
+            if counted:
+                records.ended(counted.pop())
+            await stop()
+
+        started.stop = stopped
+        return started
 
     async def capabilities(self) -> list[Capability]:
         """Everything that the configured places have."""

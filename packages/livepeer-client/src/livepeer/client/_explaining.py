@@ -14,7 +14,7 @@ from .offers import Offer
 from .records import place_of
 from .resolution import Resolver
 from .routes.lv2v import PIPELINE
-from .selection import Verb, check_names, names_of, offers_in_turn, priced, ranked, resting
+from .selection import Verb, check_names, free_of, names_of, offers_in_turn, priced, ranked, resting
 
 __all__ = ["explain"]
 
@@ -50,7 +50,7 @@ async def explain(
 
     def usable() -> Iterator[Candidate]:
         for runner in runners:
-            free = runner.available
+            free = free_of(runner, records)
             facts = [_places(free, runner.capacity), str(runner.price or "free of charge")]
             yield told(
                 Candidate(runner.url, "live_runner", True, "", None, runner.price, free),

@@ -40,7 +40,10 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """One entry of an orchestrator's `/discovery` (go-livepeer v0.9.1, live runners)."""
+    """One entry of an orchestrator's `/discovery` (go-livepeer v0.9.1, live runners).
+
+    `ours` is how many of the gateway's own calls were under way there when it said how many are `available`.
+    """
 
     orchestrator: str
     url: str
@@ -52,6 +55,7 @@ class Runner:
     gpu: Gpu | None = None
     version: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    ours: int = 0
 
 
 Transport = Literal["live-runner", "byoc", "lv2v", "builtin"]

@@ -216,6 +216,7 @@ class Discovery:
                 self._records.took(own.orchestrators[0], took)  # its runners bear the address it gives itself
             # It was reached by this URL; by the address that it gives itself, it may not be.
             runners = own.runners if seed.whole else brought_up_to_date(seed.listed, own.runners)
+            runners = tuple(self._with_ours(runner) for runner in runners)
             return dataclasses.replace(own, runners=runners, orchestrators=(place,))
         text = body[:200].decode("utf-8", "replace").strip()
         rejection = _refusal(place, status, text)
@@ -224,6 +225,10 @@ class Discovery:
         # An orchestrator without live runners, or of a time before them, may have all the rest.
         others = (place,) if status == 404 else ()
         return Listing((), (rejection,), int(bool(others) and _switched_off(text)), others)
+
+    def _with_ours(self, runner: Runner) -> Runner:
+        ours = self._records.under_way(runner.url)
+        return dataclasses.replace(runner, ours=ours) if ours else runner
 
     async def _service(self, key: tuple[str, ...]) -> Listing:
         """The list of the first service that has one, and why those before it haven't."""

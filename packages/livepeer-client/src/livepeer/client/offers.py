@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 import logging
 import time
@@ -26,6 +27,7 @@ from ._secrets import Secret
 from ._urls import redact
 from .catalogue import Price
 from .errors import LivepeerError, Rejection
+from .records import Records, place_of
 
 __all__ = ["ASKS_FOR_PAYMENT", "BYOC_WAYS", "WANTS_A_WALLET", "Offer", "Offers", "parse_offer", "shown"]
 
@@ -55,6 +57,7 @@ class Offer:
         price: Per second of work; None when it is free.
         rejection: Why it can't be used; None when it can be.
         absent: Whether it can't have the capability, because it doesn't speak BYOC.
+        ours: How many of the gateway's own calls were under way there when it said how many are free.
     """
 
     orchestrator: str
@@ -62,6 +65,7 @@ class Offer:
     price: Price | None = None
     rejection: Rejection | None = None
     absent: bool = False
+    ours: int = 0
 
     @property
     def usable(self) -> bool:
@@ -102,8 +106,9 @@ def parse_offer(status: int, body: bytes, orchestrator: str) -> Offer:
 class Offers:
     """The offers of a gateway's orchestrators; calls on one loop share the requests in flight."""
 
-    def __init__(self, pool: Pool, payer: Payer | None = None) -> None:
+    def __init__(self, pool: Pool, payer: Payer | None = None, records: Records | None = None) -> None:
         self._pool = pool
+        self._records = records or Records()
         self._payer = payer
         self._kept: dict[tuple[str, str], tuple[float, Offer]] = {}
         self._seen: dict[str, float] = {}  # when each capability was last offered
@@ -182,6 +187,8 @@ class Offers:
                     answered(answer.status)
                     body = await whole(answer, SMALL, f"The job token of {redact(orchestrator)}")
                     offer = parse_offer(answer.status, body, orchestrator)
+                    if ours := self._records.under_way(place_of(orchestrator, capability)):
+                        offer = dataclasses.replace(offer, ours=ours)
         except LivepeerError as error:
             return Offer(
                 orchestrator,

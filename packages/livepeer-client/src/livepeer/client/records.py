@@ -27,6 +27,9 @@ class _Failures(NamedTuple):
 class Records:
     """Latencies and failures, by the URL of an orchestrator or of a runner behind it.
 
+    It counts the calls that are under way, too: what an orchestrator said of its free places a moment ago
+    does not know of those which began since.
+
     Who fails is left alone for a second, then for two, four, up to a minute, each a little more or less, so
     that many callers don't come back at the same moment. A success makes it forgotten.
 
@@ -42,6 +45,29 @@ class Records:
         self._rng = rng
         self._failures: dict[str, _Failures] = {}
         self._latencies: dict[str, float] = {}
+        self._under_way: dict[str, int] = {}
+
+    def began(self, name: str) -> None:
+        """A call of it begins.
+
+        Threads that count at the same moment may lose one. That does no harm for long: a count is only ever
+        compared with the one at the time of the orchestrator's last word.
+        """
+        if len(self._under_way) >= _MANY:
+            self._under_way.clear()
+        self._under_way[name] = self._under_way.get(name, 0) + 1
+
+    def ended(self, name: str) -> None:
+        """A call of it is over."""
+        left = self._under_way.get(name, 0) - 1
+        if left > 0:
+            self._under_way[name] = left
+        else:
+            self._under_way.pop(name, None)
+
+    def under_way(self, name: str) -> int:
+        """How many calls of it are under way."""
+        return self._under_way.get(name, 0)
 
     def failed(self, name: str, reason: str = "it failed") -> None:
         """It failed now.

@@ -37,6 +37,7 @@ from .routes.live_runner import LiveRunnerRoute
 from .selection import (
     Verb,
     check_names,
+    free_of,
     names_of,
     not_found,
     offers_in_turn,
@@ -74,7 +75,7 @@ class Resolver:
         self.discovery: Discovery = Discovery(config, pool, self.records)
         self.payer: Payer = Payer(wallet)
         self._jobs: JobSigner | None = None
-        self.offers: Offers = Offers(pool, self.payer)
+        self.offers: Offers = Offers(pool, self.payer, self.records)
         self.names: Names = Names(pool, self.payer)
         self._config = config
         self._pool = pool
@@ -286,8 +287,13 @@ class _Search:
 
     def _good(self, runner: Runner) -> bool:
         """Whether this may be where the call goes, so that others needn't be waited for."""
-        return runner.url not in self._gone and suits(
-            runner, *self._wanted, max_price=self._max_price, pays=self._resolver.wallet is not None
+        free = free_of(runner, self._resolver.records) > 0  # of calls that began since, too
+        return (
+            runner.url not in self._gone
+            and free
+            and suits(
+                runner, *self._wanted, max_price=self._max_price, pays=self._resolver.wallet is not None
+            )
         )
 
     def _stuck(self) -> bool:

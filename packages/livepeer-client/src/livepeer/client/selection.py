@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Verb",
     "check_names",
+    "free_of",
     "names_of",
     "not_found",
     "offers_in_turn",
@@ -97,15 +98,15 @@ def ranked(
     def grade(runner: Runner) -> tuple[int, bool, bool, int]:
         return (
             names.index(runner.app),
-            runner.available <= 0,  # a full one comes last: its capacity may be free by now
+            free_of(runner, records) <= 0,  # a full one comes last: its capacity may be free by now
             resting(records, runner.orchestrator, runner.url) > 0,
             orchestrators[runner.orchestrator] if ordered else 0,
         )
 
     def better(one: Runner, other: Runner) -> bool:
         return _better(
-            (one.price, records.latency(one.orchestrator), one.available),
-            (other.price, records.latency(other.orchestrator), other.available),
+            (one.price, records.latency(one.orchestrator), free_of(one, records)),
+            (other.price, records.latency(other.orchestrator), free_of(other, records)),
         )
 
     return _by_grade(usable, grade, better, rng), tuple(rejections)
@@ -126,17 +127,25 @@ def offers_in_turn(
     records = records or Records()
     order = {offer.orchestrator: index for index, offer in enumerate(offers)}
 
+    def free(offer: Offer) -> int:
+        return offer.available + offer.ours - records.under_way(place_of(offer.orchestrator, capability))
+
     def grade(offer: Offer) -> tuple[bool, bool, int]:
         rests = resting(records, offer.orchestrator, place_of(offer.orchestrator, capability)) > 0
-        return offer.available <= 0, rests, order[offer.orchestrator] if ordered else 0
+        return offer.available <= 0 or free(offer) <= 0, rests, order[offer.orchestrator] if ordered else 0
 
     def better(one: Offer, other: Offer) -> bool:
         return _better(
-            (one.price, records.latency(one.orchestrator), one.available),
-            (other.price, records.latency(other.orchestrator), other.available),
+            (one.price, records.latency(one.orchestrator), free(one)),
+            (other.price, records.latency(other.orchestrator), free(other)),
         )
 
     return _by_grade(offers, grade, better, rng)
+
+
+def free_of(runner: Runner, records: Records) -> int:
+    """A runner's free places now: those that were listed, less the calls of this gateway that began since."""
+    return runner.available + runner.ours - records.under_way(runner.url)
 
 
 def resting(records: Records, orchestrator: str, place: str) -> float:

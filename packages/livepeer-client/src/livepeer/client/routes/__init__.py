@@ -73,6 +73,7 @@ class Answer:
         content_type: The media type of the body; where it has to be restored, from the body's end on.
         most: How many bytes of content are taken; None is any number.
         failure: Why its body could not be read to the end, if that is so.
+        on_end: Called once, when it is closed.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Answer:
         restore: Callable[[bytes, str], str] | None = None,
     ) -> None:
         self.most: int | None = None
+        self.on_end: Callable[[], None] | None = None
         self.content_type: str = response.content_type
         self.failure: BaseException | None = None
         self.response = response
@@ -147,6 +149,9 @@ class Answer:
         if self._seen is not None:
             self._seen.end(failure)
         hang_up(self.response)
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end()
         release, self._release = self._release, None
         return release() if release is not None else None
 
