@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -26,15 +27,7 @@ from pythons import pythons  # noqa: E402
 
 PACKAGES = ("livepeer-trickle", "livepeer-client", "livepeer-runner", "livepeer-devkit")
 EXTRAS = {"livepeer-trickle": "[media]", "livepeer-client": "[media]", "livepeer-runner": "[images,media]"}
-TEST_TOOLS = (
-    "pytest>=9,<10",
-    "pytest-asyncio>=1.3,<2",
-    "pytest-timeout>=2.4,<3",
-    "pytest-xdist>=3.8,<4",
-    "hypothesis>=6.150,<7",
-    "trio>=0.31,<1",
-    "uvloop>=0.21,<1; sys_platform != 'win32'",
-)
+TEST_TOOLS = tuple(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["test"])
 SHARED = ("--numprocesses=3",)  # as `./dev test` has it
 COMPLETENESS = 99.0  # percent of a wheel's public symbols that have to have a known type
 
