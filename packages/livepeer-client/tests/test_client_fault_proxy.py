@@ -1,4 +1,4 @@
-"""A small exchange with one fault in it, at each byte in turn: cut, reset, delayed, corrupted; out and back.
+"""A small exchange with a fault in it, at each byte in turn: cut, reset, delayed, corrupted, dropped.
 
 Whatever happens, the call has its result or a typed error, and no work is done twice. Two orchestrators have
 each capability; whoever is called first for it has the fault, so that a second try would be seen.
@@ -24,6 +24,7 @@ import pytest
 
 from livepeer.client import (
     ConnectionFailed,
+    DeadlineExceeded,
     Gateway,
     LivepeerError,
     StreamError,
@@ -35,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # importlib mode has no other wa
 
 from client_places import Place
 
-Fault = Literal["cut", "reset", "delay", "corrupt"]
+Fault = Literal["cut", "reset", "delay", "corrupt", "drop"]
 INPUT = {"prompt": "hello"}
 WORDS = ["one", "two", "three"]
 AT_ONCE = 64
@@ -130,6 +131,9 @@ class Faulty:
         else:
             writer.write(reply[: plan.at])
             await writer.drain()
+            if self.fault == "drop":
+                await reader.read()  # until the client gives up
+                return
             if self.fault != "delay":
                 self._break(writer)
                 return
@@ -215,9 +219,9 @@ def corrupted(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-async def outcome(gateway: Gateway, route: str, verb: str, name: str) -> Any:
+async def outcome(gateway: Gateway, route: str, verb: str, name: str, *, patient: bool = True) -> Any:
     """The result, or the error; of a stream its events, the error last."""
-    limits = Timeout(total=60)
+    limits = Timeout(total=60 if patient else 2)
     if verb == "run":
         try:
             return [await gateway.run_async(name, input=INPUT, timeout=limits)]
@@ -253,7 +257,7 @@ async def planned(
         out, back, _ = faulty.lengths
         plans = [Plan("back", at) for at in range(back)]
         # The client sees nothing of a delay of its request, and of a cut the same for each route and verb.
-        if fault == "corrupt" or (fault != "delay" and (route, verb) == ("runner", "run")):
+        if fault == "corrupt" or (fault not in ("delay", "drop") and (route, verb) == ("runner", "run")):
             plans += [Plan("out", at) for at in range(out)]
         plans = plans[:: STEP if pem is not None else 1]
         faulty.plans = {f"x{number:05}": plan for number, plan in enumerate(plans)}
@@ -279,6 +283,24 @@ async def test_a_fault_at_each_byte(route: str, verb: str, fault: Fault) -> None
 async def test_the_same_over_tls(certificate: Path, route: str, verb: str, fault: Fault) -> None:
     """At some bytes, as each call shakes hands."""
     await check(route, verb, fault, certificate)
+
+
+@pytest.mark.parametrize(("route", "verb"), WAYS[:4])
+async def test_what_is_dropped_ends_in_time(route: str, verb: str) -> None:
+    """The rest of an answer never comes: the call ends with its own limit, and nobody else is asked."""
+    async with planned(route, verb, "drop") as (faulty, gateway):
+        good = [{"reply": "good bye"}] if verb == "run" else WORDS
+
+        async def one(name: str) -> None:
+            found = await outcome(gateway, route, verb, name, patient=False)
+            assert faulty.done[name] <= faulty.asked[name] <= 1
+            if found != good:  # as when no more than the end of the framing was dropped
+                assert type(found[-1]) is DeadlineExceeded, found
+                assert found[:-1] == good[: len(found) - 1]
+
+        names = list(faulty.plans)[::5]
+        await asyncio.gather(*map(one, names))
+        assert len(names) >= 20
 
 
 async def check(route: str, verb: str, fault: Fault, pem: Path | None = None) -> None:
