@@ -118,18 +118,19 @@ class Transport:
         target = target_of(url, escaped=escaped)
         origin = self._origin_of(target, context)
         small = body is None or len(body) <= _LARGE
-        beginning = self._beginning(method, target, origin, headers or {}, body)
-        if ahead is not None and ahead.is_untouched(origin, _AHEAD):
+        if ahead is not None and not ahead.is_untouched(origin, _AHEAD):
+            ahead.close()
+            ahead = None
+        # No name here stands for the head: a traceback that shows them would show its credentials.
+        if ahead is not None:
             exchange = ahead
             exchange.bodyless = method == "HEAD"
-            exchange.write(beginning)
+            exchange.write(self._beginning(method, target, origin, headers or {}, body))
             exchange.request_ended = small
         else:
-            if ahead is not None:
-                ahead.close()
             exchange = self._connections.start(
                 origin,
-                beginning,
+                self._beginning(method, target, origin, headers or {}, body),
                 whole=small,
                 replay=small and method in _REPEATABLE,
                 fresh=fresh,
