@@ -258,10 +258,11 @@ async def _piece(answer: Answer, call: Call, quiet_until: float | None) -> bytes
     """The next bytes of an answer's body as they come; nothing at its end."""
     response = answer.response
     if quiet_until is None:
-        with translated(response.url, request_id=call.request_id):
-            return await response.content.readany()
+        async with answer.paying():
+            with translated(response.url, request_id=call.request_id):
+                return await response.content.readany()
     try:
-        async with asyncio.timeout_at(quiet_until) as limit:
+        async with asyncio.timeout_at(quiet_until) as limit, answer.paying():
             with translated(response.url, request_id=call.request_id):
                 return await response.content.readany()
     except TimeoutError:

@@ -298,6 +298,8 @@ class SessionEnded(LivepeerError):
             ``"channel closed"``: somebody ended a media channel, and the worker goes on without it.
             ``"worker gone"``: the worker's process can't be reached any more.
             ``"orchestrator gone"``: the orchestrator can't be reached any more, or was started anew.
+            ``"unpaid"``: nothing more is paid for it; the `PaymentError`, or what else kept payments from
+            their way, is its ``__cause__``.
             ``"stalled"``: it fell silent, see `SessionStalled`.
             ``"opened before"``: it can't be opened again.
     """

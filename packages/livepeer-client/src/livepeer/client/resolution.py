@@ -173,7 +173,7 @@ class Resolver:
         """The route to the pipeline that an orchestrator's AI worker may have."""
         from .routes.lv2v import LV2VRoute
 
-        return LV2VRoute(orchestrator, self._pool)
+        return LV2VRoute(orchestrator, self._pool, self.wallet)
 
     def byoc(self, capability: str, offer: Offer) -> Route:
         """The route that an offer stands for."""

@@ -205,8 +205,9 @@ class AsyncStreamResponse:
 
         assert self._answer is not None
         response = self._answer.response
-        with translated(response.url, orchestrator=self.orchestrator, request_id=self.request_id):
-            return await response.content.readany()
+        async with self._answer.paying():
+            with translated(response.url, orchestrator=self.orchestrator, request_id=self.request_id):
+                return await response.content.readany()
 
     async def _end(self) -> None:
         self._over = True

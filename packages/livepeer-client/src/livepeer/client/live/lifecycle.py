@@ -13,6 +13,7 @@ from ..errors import ConfigurationError, LivepeerError, SessionEnded, SessionLos
 from .control import SessionWriter
 from .drain import drain_events, drain_input, drain_output, end_channel
 from .media import SessionMedia
+from .missing import unpaid
 from .observed import Observed
 from .reader import SessionReader
 from .silence import Silence
@@ -131,6 +132,10 @@ class Lifecycle:
                 self._observed, started, self._transport, Silence(*self._limits), self._call.request_id
             )
         self._pool.enlist(self._owner)
+        if (keeper := started.keeper) is not None:
+            keeper.on_over.append(self._unpaid)
+            if keeper.error is not None:
+                self._unpaid(keeper.error)
 
     async def close(self, drain: float) -> None:
         """End the session; see `LiveSession.close`."""
@@ -151,6 +156,16 @@ class Lifecycle:
         return self.error or error
 
     # Inside
+
+    def _unpaid(self, error: LivepeerError) -> None:
+        """Nothing more is paid for the session, whose end its start has seen to."""
+        if self._closing is not None or self.error is not None:
+            return
+        if self._watch is not None:
+            self._watch.unpaid(error)
+        else:
+            ended = unpaid(error, orchestrator=self.started.orchestrator, request_id=self._call.request_id)
+            self._observed.over(ended, in_order=False)
 
     async def _start(self) -> Started:
         started = await self._calls.open_live(self._call)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ConfigurationError, LivepeerError, SessionEnded
 
-__all__ = ["absent", "before", "over"]
+__all__ = ["absent", "before", "over", "unpaid"]
 
 
 def before(name: str) -> LivepeerError:
@@ -26,3 +28,15 @@ def absent(name: str) -> LivepeerError:
 def over(name: str) -> LivepeerError:
     """This side has closed it."""
     return SessionEnded(f"session.{name} was used after the session was closed.", reason="closed")
+
+
+def unpaid(error: LivepeerError, **details: Any) -> SessionEnded:
+    """The session is over, because nothing more is paid for it."""
+    ended = SessionEnded(
+        f"The session is over, as no more is paid for it: {error.message}",
+        hint=error.hint,
+        reason="unpaid",
+        **details,
+    )
+    ended.__cause__ = error
+    return ended

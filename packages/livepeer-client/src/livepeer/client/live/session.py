@@ -68,6 +68,7 @@ class LiveSession:
         self.events.on_message = self.control.answered
         self._media = SessionMedia(call.capability, self._explain)
         self._most = calls.most
+        self._bill = call.bill
         self._life = Lifecycle(
             calls,
             pool,
@@ -171,6 +172,7 @@ class LiveSession:
             data=self.data.stats(),
             lag=self._media.lag(),
             latency=self._media.latency(),
+            cost=self._bill.cost,
         )
 
     def channel(self, name_or_url: str) -> RawChannel:

@@ -45,6 +45,7 @@ class SessionStats:
             there are both.
         latency: From `write_frame` to the reader, over the last ten seconds; None before the first frame, and
             where the worker gives frames other timestamps.
+        cost: What was paid for it up to now, in wei: the expected value of its tickets.
     """
 
     media_in: ChannelStats = field(default_factory=ChannelStats)
@@ -54,3 +55,4 @@ class SessionStats:
     data: ChannelStats = field(default_factory=ChannelStats)
     lag: float | None = None
     latency: Latency | None = None
+    cost: int = 0

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ChannelClosed, ChannelNotFound, LivepeerError, SessionEnded, SessionLost, SessionStalled
 from ..routes._health import Health
+from .missing import unpaid
 from .silence import Seen, Silence, Stall
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class Watch:
     def expect_the_end(self) -> None:
         """This side ends the session: that channels and the session end is ordinary from now on."""
         self._closing = True
+
+    def unpaid(self, error: LivepeerError) -> None:
+        """Nothing more is paid for the session."""
+        self._end(self._unpaid(error))
 
     async def stop(self) -> None:
         """Look no longer."""
@@ -171,10 +176,18 @@ class Watch:
     def _end(self, end: tuple[LivepeerError, bool]) -> None:
         if self._over is None:
             self._over, in_order = end
+            if self._started.keeper is not None:
+                self._started.keeper.halt()
             _logger.debug("session %s is over: %s", self._started.session_id, self._over)
             self._session.over(self._over, in_order=in_order)
 
+    def _unpaid(self, error: LivepeerError) -> tuple[LivepeerError, bool]:
+        return unpaid(error, **self._details), False
+
     def _ended(self) -> tuple[LivepeerError, bool]:
+        keeper = self._started.keeper
+        if keeper is not None and keeper.trouble is not None and not self._closing:
+            return self._unpaid(keeper.trouble)  # for which the orchestrator has dropped it
         told = self._session.farewell()
         text = (
             f"The worker ended the session, and says why: {told}."

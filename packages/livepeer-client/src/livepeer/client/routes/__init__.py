@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from livepeer.trickle.transport import Reply
 
     from .._observing import Observation
+    from ..payments.keeper import Keeper
     from ._health import Health
 
 __all__ = ["Answer", "Call", "LiveCall", "Route", "Started"]
@@ -68,6 +70,7 @@ class Answer:
         seen: Is told of its end.
         restore: Finds out what a whole body is, from it and the media type that is told, where that is no
             good.
+        keeper: Goes on paying for it.
 
     Attributes:
         content_type: The media type of the body; where it has to be restored, from the body's end on.
@@ -87,6 +90,7 @@ class Answer:
         decoder: Callable[[], Decoder] | None = None,
         seen: Observation | None = None,
         restore: Callable[[bytes, str], str] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.most: int | None = None
         self.on_end: Callable[[], None] | None = None
@@ -100,12 +104,17 @@ class Answer:
         self._decoder = decoder
         self._seen = seen
         self._restore = restore
+        self._keeper = keeper
         self._process = os.getpid()
 
     @property
     def inherited(self) -> bool:
         """Whether it belongs to the process that this one was forked from."""
         return os.getpid() != self._process
+
+    def paying(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Inside, content is waited for as long as it is paid for; see `Keeper.guard`."""
+        return contextlib.nullcontext() if self._keeper is None else self._keeper.guard()
 
     def decoder(self) -> Decoder:
         """What makes events of the body."""
@@ -148,6 +157,8 @@ class Answer:
         failure, self.failure = self.failure, None  # whose traceback leads back to here
         if self._seen is not None:
             self._seen.end(failure)
+        if self._keeper is not None:
+            self._keeper.halt()
         hang_up(self.response)
         on_end, self.on_end = self.on_end, None
         if on_end is not None:
@@ -172,6 +183,7 @@ class Started:
         takes_lines: Whether the worker is known to take several JSON messages in one segment, as lines.
         update: The contract's own way to change parameters; None where that is the control channel.
         input_ends_all: Whether the end of the media-in channel ends all others, and discards what is in them.
+        keeper: Goes on paying for it, until it is stopped.
     """
 
     raw: dict[str, Any]
@@ -185,6 +197,7 @@ class Started:
     takes_lines: bool = False
     update: Callable[[dict[str, Any]], Awaitable[None]] | None = None
     input_ends_all: bool = False
+    keeper: Keeper | None = None
 
 
 class Route(Protocol):

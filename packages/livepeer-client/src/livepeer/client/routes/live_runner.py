@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from livepeer.trickle._exchange import Exchange
     from livepeer.trickle.transport import Reply
 
+    from ..payments.keeper import Keeper
     from ..payments.wallet import Wallet
 
 __all__ = ["LiveRunnerRoute"]
@@ -58,14 +60,16 @@ class LiveRunnerRoute:
         path = check_path(call.path if call.path is not None else self._advertised("run") or "/run")
         if self._runner.mode == "single-shot":
             url = join_path(self._runner.url, path)
-            return self._answer(*await self._send_paid(url, call, control=False))
-        _, app_url, stop = await self._unless_abandoned(self._reserve(call), call.bill)
+            sent, keeper = await self._send_paid(url, call, control=False)
+            return self._answer(*sent, keeper=keeper)
+        _, app_url, stop, keeper = await self._unless_abandoned(self._reserve(call), call.bill)
         try:
-            sent = await self._send(join_path(app_url, path), call, control=False)
+            async with contextlib.nullcontext() if keeper is None else keeper.guard():
+                sent = await self._send(join_path(app_url, path), call, control=False)
         except BaseException:
             self._pool.adopt(stop)  # in the gateway's care, so that a cancelled caller doesn't wait for it
             raise
-        return self._answer(*sent, stop)
+        return self._answer(*sent, stop, keeper=keeper)
 
     async def open_live(self, call: LiveCall) -> Started:
         """Reserve a session and ask the worker to open its channels."""
@@ -80,7 +84,7 @@ class LiveRunnerRoute:
         reserving = Call(
             call.capability, _NOTHING, Timeout(), call.request_id, max_price=call.max_price, bill=call.bill
         )
-        session_id, app_url, stop = await self._reserve(reserving)
+        session_id, app_url, stop, keeper = await self._reserve(reserving)
         started = Started(
             {},
             self._runner.orchestrator,
@@ -90,11 +94,13 @@ class LiveRunnerRoute:
             ask_worker,
             app_url,
             takes_lines="livepeer" in self._runner.metadata,  # runners of this SDK say so
+            keeper=keeper,
         )
         request = Call(call.capability, body, Timeout(), call.request_id)
         try:
-            response, _ = await self._send(join_path(app_url, path), request)
-            started.raw = await self._object(response, request, "The start of a session")
+            async with contextlib.nullcontext() if keeper is None else keeper.guard():
+                response, _ = await self._send(join_path(app_url, path), request)
+                started.raw = await self._object(response, request, "The start of a session")
             for role in CHANNELS:
                 url = started.raw.get(f"{role}_url")
                 if url:
@@ -109,7 +115,14 @@ class LiveRunnerRoute:
             raise
         return started
 
-    def _answer(self, response: Reply, seen: Observation | None, stop: Stop | None = None) -> Answer:
+    def _answer(
+        self,
+        response: Reply,
+        seen: Observation | None,
+        stop: Stop | None = None,
+        *,
+        keeper: Keeper | None = None,
+    ) -> Answer:
         runner = self._runner
         answer = Answer(
             response,
@@ -118,6 +131,7 @@ class LiveRunnerRoute:
             price=str(runner.price) if runner.price else None,
             release=(lambda: self._pool.adopt(stop)) if stop else None,
             seen=seen,
+            keeper=keeper,
         )
         self._pool.track(answer)
         return answer
@@ -127,20 +141,33 @@ class LiveRunnerRoute:
         path = self._runner.metadata.get(name)
         return path if isinstance(path, str) else None
 
-    async def _reserve(self, call: Call) -> tuple[str, str, Stop]:
-        """Reserve a session for a call; its id, its app's URL, and what ends it."""
+    async def _reserve(self, call: Call) -> tuple[str, str, Stop, Keeper | None]:
+        """Reserve a session for a call; its id, its app's URL, what ends it, and what goes on paying."""
         call = dataclasses.replace(call, capability=self._runner.app, body=_NOTHING, method="POST")
         details = {"orchestrator": self._runner.orchestrator, "request_id": call.request_id}
         async with self._pool.reserving(self._runner.url, **details):
-            response, _ = await self._send_paid(self._runner.url, call)
-            answer = await self._object(response, call, "The reservation of a session")
-        control = allowed(answer.get("control_url"), self._runner.orchestrator, "control URL")
-        app_url = allowed(answer.get("app_url"), self._runner.orchestrator, "app URL")
+            (response, _), keeper = await self._send_paid(self._runner.url, call)
+            try:
+                answer = await self._object(response, call, "The reservation of a session")
+                control = allowed(answer.get("control_url"), self._runner.orchestrator, "control URL")
+                app_url = allowed(answer.get("app_url"), self._runner.orchestrator, "app URL")
+            except BaseException:
+                if keeper is not None:
+                    keeper.halt()
+                raise
 
         async def stop() -> None:
+            if keeper is not None:
+                await keeper.stop()
             await tell(self._pool, "POST", join_path(control, "/stop"))
 
-        return str(answer.get("session_id", "")), app_url, stop
+        if keeper is not None:
+
+            def end(_: LivepeerError) -> None:
+                self._pool.adopt(stop)
+
+            keeper.on_over.append(end)
+        return str(answer.get("session_id", "")), app_url, stop, keeper
 
     async def _unless_abandoned(self, reserving: Coroutine[Any, Any, T], bill: Bill) -> T:
         """Await a reservation; when the caller is cancelled meanwhile, end the session it brings.
@@ -156,7 +183,7 @@ class LiveRunnerRoute:
             async def give_back() -> None:
                 try:
                     async with asyncio.timeout(_GIVE_BACK):
-                        _, _, stop = await task
+                        _, _, stop, _ = await task
                 except (LivepeerError, TimeoutError):
                     return
                 await stop()
@@ -169,13 +196,15 @@ class LiveRunnerRoute:
 
     async def _send_paid(
         self, url: str, call: Call, *, control: bool = True
-    ) -> tuple[Reply, Observation | None]:
-        """Send what the orchestrator may want to be paid for."""
+    ) -> tuple[tuple[Reply, Observation | None], Keeper | None]:
+        """Send what the orchestrator may want to be paid for, and go on paying."""
         runner, wallet = self._runner, self._wallet
         if wallet is None or runner.price is None:
-            return await self._send(url, call, control=control)
+            return await self._send(url, call, control=control), None
+        from ..payments.keeper import Keeper
         from ._paid import paid
 
+        keeper = Keeper(self._pool, runner.orchestrator, call.request_id)
         ahead: list[Exchange] = []
 
         async def prepare() -> None:
@@ -189,16 +218,21 @@ class LiveRunnerRoute:
                 ahead=ahead.pop() if leaves and ahead else None,
             )  # fmt: skip
 
-        paying = paid(
-            wallet, send,
-            orchestrator=runner.orchestrator, place=runner.url, price=runner.price, app=runner.app,
-            limit=call.max_price, bill=call.bill, request_id=call.request_id, prepare=prepare,
-        )  # fmt: skip
         try:
-            return await paying
+            async with keeper.guard():
+                sent = await paid(
+                    wallet, send,
+                    orchestrator=runner.orchestrator, place=runner.url, price=runner.price, app=runner.app,
+                    limit=call.max_price, bill=call.bill, request_id=call.request_id, on_paid=keeper.begin,
+                    prepare=prepare,
+                )  # fmt: skip
+        except BaseException:
+            keeper.halt()
+            raise
         finally:
             for one in ahead:
                 one.close()
+        return sent, keeper
 
     async def _send(
         self,

@@ -27,6 +27,9 @@ from ._starting import CHANNELS, json_object, start_body, tell
 
 if TYPE_CHECKING:
     from .._grpc.lp_rpc_pb2 import OrchestratorInfo
+    from .._payer import Identity
+    from ..payments.keeper import Keeper
+    from ..payments.wallet import Wallet
 
 __all__ = ["PIPELINE", "LV2VRoute"]
 
@@ -40,14 +43,16 @@ class LV2VRoute:
     Args:
         orchestrator: Its URL.
         pool: The gateway's connections.
+        wallet: What pays; None where no signer is configured.
     """
 
     name = "lv2v"
 
-    def __init__(self, orchestrator: str, pool: Pool) -> None:
+    def __init__(self, orchestrator: str, pool: Pool, wallet: Wallet | None = None) -> None:
         self.orchestrator: str = orchestrator
         self.place: str = place_of(orchestrator, PIPELINE)
         self._pool = pool
+        self._wallet = wallet
         self.begun: bool = False
         """Whether a job was asked for."""
 
@@ -77,6 +82,7 @@ class LV2VRoute:
             capability=_CAPABILITY,
             model=call.model,
             request_id=call.request_id,
+            payer=await self._identity(call),
         )
         model, models = _choose_model(info, call.model, details)
         transcoder = allowed(info.transcoder or self.orchestrator, self.orchestrator, "transcoder URL")
@@ -85,6 +91,12 @@ class LV2VRoute:
             return job_refused(status, content, model=model, models=models, details=details)
 
         headers = {"Livepeer-Payment": "", "Livepeer-Segment": _segment(info)}
+        payment = None
+        if self._wallet is not None and info.HasField("ticket_params") and info.price_info.pricePerUnit:
+            from ._lv2v_payment import FirstPayment
+
+            payment = FirstPayment(self._pool, self._wallet, self.orchestrator, call)
+            headers = dict(await payment.headers(info, model, join_path(transcoder, "/payment")))
         # What it advertises of its capacity is not looked at: external containers advertise none.
         body = start_body(
             model_id=model,
@@ -93,12 +105,16 @@ class LV2VRoute:
             stream_id=call.stream_id,
         )
         self.begun = True
+        paid = payment is not None
         try:
-            async with self._pool.reserving(transcoder, **details):
+            async with (
+                contextlib.nullcontext() if payment is None else payment.leaving(),
+                self._pool.reserving(transcoder, **details),
+            ):
                 response, _ = await send(
                     self._pool,
                     join_path(transcoder, f"/{PIPELINE}"),
-                    Call(PIPELINE, body, Timeout(), call.request_id),
+                    Call(PIPELINE, body, Timeout(), call.request_id, paid=paid),
                     route=self.name,
                     headers=headers,
                     orchestrator=self.orchestrator,
@@ -109,19 +125,37 @@ class LV2VRoute:
             if isinstance(error.__cause__, OSError) and not unsent(error):
                 raise dropped(model, details) from error
             raise
-        return await self._started(answer, transcoder, model)
+        keeper = payment.keep(str(answer.get("manifest_id", ""))) if payment is not None else None
+        return await self._started(answer, transcoder, model, keeper)
 
-    async def _started(self, answer: dict[str, Any], transcoder: str, model: str) -> Started:
+    async def _identity(self, call: LiveCall) -> Identity | None:
+        """The wallet, which an orchestrator on a chain wants to know before it tells what it has."""
+        if self._wallet is None:
+            return None
+        from .._payer import identity_of
+
+        return identity_of(*await self._wallet.payer(request_id=call.request_id))
+
+    async def _started(
+        self, answer: dict[str, Any], transcoder: str, model: str, keeper: Keeper | None = None
+    ) -> Started:
         manifest_id = str(answer.get("manifest_id", ""))
         started = Started(
             answer,
             self.orchestrator,
             f"{PIPELINE}/{model}",
             manifest_id,
-            self._stop_of(answer, transcoder),
+            self._stop_of(answer, transcoder, keeper),
             ask_channels,
             input_ends_all=True,
+            keeper=keeper,
         )
+        if keeper is not None:
+
+            def end(_: LivepeerError) -> None:
+                self._pool.adopt(started.stop)
+
+            keeper.on_over.append(end)
         try:
             for role in CHANNELS:
                 url = answer.get(f"{role}_url")
@@ -132,7 +166,9 @@ class LV2VRoute:
             raise
         return started
 
-    def _stop_of(self, answer: dict[str, Any], transcoder: str) -> Callable[[], Coroutine[Any, Any, None]]:
+    def _stop_of(
+        self, answer: dict[str, Any], transcoder: str, keeper: Keeper | None
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
         """What ends the job: the end of its media-in channel."""
         manifest_id = str(answer.get("manifest_id", ""))
         # By its name at the orchestrator's own address, where the URL that came may not be called.
@@ -141,6 +177,8 @@ class LV2VRoute:
             url = allowed(answer.get("publish_url"), self.orchestrator, "publish URL")
 
         async def stop() -> None:
+            if keeper is not None:
+                await keeper.stop()
             if url is not None:
                 await tell(self._pool, "DELETE", url)
 
