@@ -488,9 +488,16 @@ def _vanishing(network: Tills, signer: Signer) -> Refusing:
 
 
 def _stopping(first: Till) -> Refusing:
-    """The first orchestrator goes down while the signer signs for it."""
+    """The first orchestrator goes down while the signer signs for it.
+
+    By then it has taken the connection that is made meanwhile: asyncio's servers forget one that comes in at
+    the very moment at which they are closed, and its peer would wait for an answer.
+    """
 
     async def stop(_: dict[str, Any]) -> None:
+        async with asyncio.timeout(20):
+            while first.running and first.connections < 2:
+                await asyncio.sleep(0.005)
         await first.stop()
 
     return stop
