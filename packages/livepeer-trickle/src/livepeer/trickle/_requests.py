@@ -99,6 +99,8 @@ class Reply:
         self.url: str = url
         self.status: int = exchange.status
         self.headers: Fields = exchange.headers
+        self.content_type: str
+        self.charset: str | None
         self.content_type, self.charset = _media_type(exchange.headers.get("Content-Type", ""))
         self._exchange = exchange
         self._inflater = inflater_for(exchange.headers.get("Content-Encoding", ""))

@@ -131,8 +131,8 @@ class TopUp:
         self._failures = 0
         self._over: LivepeerError | None = None
         self.trouble: LivepeerError | None = None
-        self.covered = now
-        self.due = now
+        self.covered: float = now
+        self.due: float = now
         self._paid(now, tickets, balance, units=self._first)
 
     def step(self, now: float) -> Step:

@@ -24,6 +24,7 @@ from .kinds import PIXELS_A_SECOND, Kind
 from .ledger import Bill, Ledger, Reservation
 from .signer import Payer, Signer
 from .signing import Signed, SignRequest
+from .tickets import Tickets
 
 __all__ = ["Paid", "PaidSession", "Wallet"]
 
@@ -196,7 +197,7 @@ class PaidSession:
         self.used: dict[bytes, int] = {}
         self.lock: asyncio.Lock = asyncio.Lock()
         self.paid_at: float = time.monotonic()
-        self.tickets = signed.tickets
+        self.tickets: Tickets = signed.tickets
         self._note(signed)
 
     @property

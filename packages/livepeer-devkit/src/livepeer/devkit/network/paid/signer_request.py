@@ -61,7 +61,7 @@ class SigningRefused(Exception):
     def __init__(self, text: str, status: int, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
         self.status = status
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
 
 
 def read_request(body: bytes) -> dict[str, Any]:
