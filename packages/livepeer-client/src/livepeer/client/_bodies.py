@@ -14,7 +14,7 @@ from .errors import ResponseError
 if TYPE_CHECKING:
     from livepeer.trickle.transport import Reply
 
-__all__ = ["SMALL", "skip", "whole"]
+__all__ = ["SMALL", "one_line", "skip", "whole"]
 
 SMALL = 1024 * 1024
 """Bytes for the answer to a question of the SDK's own, such as a job token, a reservation or a start; on a
@@ -62,6 +62,11 @@ async def skip(response: Reply) -> None:
         if size > _UNREAD:
             _hang_up(response)
             return
+
+
+def one_line(body: bytes, most: int) -> str:
+    """The text of an error's body, as far as so many bytes, in one line."""
+    return " ".join(body[:most].decode("utf-8", "replace").split())
 
 
 def _hang_up(response: Reply) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._http import Pool, running_loop, translated
@@ -123,34 +124,35 @@ class Calls:
 
     async def _opened(self, route: Route, call: Call) -> Answer:
         """The answer of a route, which counts as under way until it is closed."""
-        records, place = self._resolver.records, route.place
-        records.began(place)
-        try:
+        with self._under_way(route) as ended:
             answer = await route.open(call)
-        except BaseException:
-            records.ended(place)
-            raise
-        answer.on_end = lambda: records.ended(place)
+        answer.on_end = ended
         return answer
 
     async def _started(self, route: Route, call: LiveCall) -> Started:
         """The session that a route starts, which counts as under way until it is stopped."""
-        records, place = self._resolver.records, route.place
-        records.began(place)
-        try:
+        with self._under_way(route) as ended:
             started = await route.open_live(call)
-        except BaseException:
-            records.ended(place)
-            raise
-        stop, counted = started.stop, [place]
+        stop, counted = started.stop, [ended]
 
         async def stopped() -> None:
             if counted:
-                records.ended(counted.pop())
+                counted.pop()()
             await stop()
 
         started.stop = stopped
         return started
+
+    @contextlib.contextmanager
+    def _under_way(self, route: Route) -> Iterator[Callable[[], None]]:
+        """Count a place as taken, until what this gives is called, or the block fails."""
+        records, place = self._resolver.records, route.place
+        records.began(place)
+        try:
+            yield lambda: records.ended(place)
+        except BaseException:
+            records.ended(place)
+            raise
 
     async def capabilities(self) -> list[Capability]:
         """Everything that the configured places have."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from ._bodies import whole
@@ -14,9 +13,6 @@ from ._observing import asking
 from ._urls import redact
 from .config import Config
 from .errors import ConfigurationError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Questions"]
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._bodies import SMALL, whole
+from ._bodies import SMALL, one_line, whole
 from ._fork import abandon, on_fork
 from ._http import Pool, running_loop, within
 from ._observing import asking
@@ -80,7 +80,7 @@ def parse_offer(status: int, body: bytes, orchestrator: str) -> Offer:
     nothing: not whether it has the capability either.
     """
     where = redact(orchestrator)
-    text = " ".join(body[:200].decode("utf-8", "replace").split())
+    text = one_line(body, 200)
     if status in (404, 405):
         return Offer(orchestrator, absent=True)
     if status == 400 and "eth address" in text:

@@ -23,7 +23,7 @@ from ..prices import over
 from .kinds import FIRST_UNITS, Kind, unit_of
 from .tickets import ticket_value
 
-__all__ = ["Challenge"]
+__all__ = ["Challenge", "message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class Challenge:
         params = answer.get("payment_params") if isinstance(answer, dict) else None
         if not isinstance(params, str) or not params:
             raise PaymentError(
-                f"{redact(orchestrator)} refused the payment, or its payer: {_message(answer, body)}.",
+                f"{redact(orchestrator)} refused the payment, or its payer: "
+                f"{message(answer, body, 300) or 'without a text'}.",
                 orchestrator=orchestrator,
                 **details,
             )
@@ -159,10 +160,10 @@ class Challenge:
         return self.bound(FIRST_UNITS[kind])
 
 
-def _message(answer: object, body: bytes) -> str:
-    """What an orchestrator's 402 says: a plain text, or JSON with a message."""
+def message(answer: object, body: bytes, most: int) -> str:
+    """What the body of an error says, in one line: its JSON's message, or else so many bytes of its text."""
     found = answer.get("error") if isinstance(answer, dict) else None
     text = found.get("message") if isinstance(found, dict) else found
     if not isinstance(text, str) or not text:
-        text = body[:300].decode("utf-8", "replace")
-    return " ".join(text.split())[:300] or "without a text"
+        text = body[:most].decode("utf-8", "replace")
+    return " ".join(text.split())[:300]

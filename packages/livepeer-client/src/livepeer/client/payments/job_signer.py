@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from .._bodies import SMALL, whole
+from .._bodies import SMALL, one_line, whole
 from .._http import Pool, unsent, within
 from .._observing import asking
 from .._payer import Identity, identity_of
@@ -195,7 +195,7 @@ class JobSigner:
                 body, status = await whole(answer, SMALL, "A job token", orchestrator=where), answer.status
         if status == 200:
             return read_token(body)
-        text = " ".join(body[:200].decode("utf-8", "replace").split())
+        text = one_line(body, 200)
         if is_out_of_funds(text):
             raise no_funds(f"{where} takes no tickets", text, identity.address)
         raise OrchestratorError(

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-from .._bodies import SMALL, whole
+from .._bodies import SMALL, one_line, whole
 from .._http import Pool, unsent, within
 from .._observing import asking
 from .._urls import join_path, redact
@@ -231,7 +231,7 @@ class _Payments:
             self._left = True  # cancelled on its way
             raise
         again, self._left = self._left, True
-        text = " ".join(body[:500].decode("utf-8", "replace").split()) if status != 200 else ""
+        text = one_line(body, 500) if status != 200 else ""
         if status == 200 or (again and _SEEN.search(text)):
             self.leave()
             machine.sent(self._keeper._clock())
@@ -273,7 +273,7 @@ class _Payments:
             json_headers = {"Content-Type": "application/json"}
             status, body = await self._post(url, json_headers, json.dumps(asked).encode(), limit)
             if status != 200:
-                text = " ".join(body[:300].decode("utf-8", "replace").split())
+                text = one_line(body, 300)
                 raise OrchestratorError(
                     f"{redact(url)} gave no fresh parameters: {status} ({text}).",
                     status=status, body=text, retryable=True, **self._details,

@@ -14,7 +14,7 @@ from .._secrets import Secret, hidden
 from .._urls import redact
 from ..catalogue import Price
 from ..errors import InsufficientBalance, PaymentError, PriceExceeded, SignerError
-from .challenge import Challenge
+from .challenge import Challenge, message
 from .kinds import Kind, unit_of
 from .tickets import Tickets, read_payment
 
@@ -159,7 +159,7 @@ def refusal(status: int, body: bytes, signer: str, address: str = "") -> Payment
         signer: Its URL.
         address: The address of its wallet, if it is known.
     """
-    text = _text(body)
+    text = message(_object(body), body, 1000)
     said = f"{status} ({text})" if text else str(status)
     who = f"The signer {redact(signer)}"
     if 300 <= status < 400:
@@ -236,12 +236,3 @@ def _object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _text(body: bytes) -> str:
-    """What an error's body says, in one line."""
-    found = _object(body).get("error")
-    text = found.get("message") if isinstance(found, dict) else found
-    if not isinstance(text, str) or not text:
-        text = body[:1000].decode("utf-8", "replace")
-    return " ".join(text.split())[:300]

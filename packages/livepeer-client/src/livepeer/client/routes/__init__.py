@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..payments.keeper import Keeper
     from ._health import Health
 
-__all__ = ["Answer", "Call", "LiveCall", "Route", "Started"]
+__all__ = ["Answer", "Call", "LiveCall", "Route", "Started", "paying"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ class LiveCall:
     path: str | None = None
     max_price: Price | None = None
     bill: Bill = field(default_factory=Bill)
+
+
+def paying(keeper: Keeper | None) -> contextlib.AbstractAsyncContextManager[None]:
+    """What waits inside is ended with its payment, where it has one; see `Keeper.guard`."""
+    return contextlib.nullcontext() if keeper is None else keeper.guard()
 
 
 class Answer:
@@ -114,7 +119,7 @@ class Answer:
 
     def paying(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Inside, content is waited for as long as it is paid for; see `Keeper.guard`."""
-        return contextlib.nullcontext() if self._keeper is None else self._keeper.guard()
+        return paying(self._keeper)
 
     def decoder(self) -> Decoder:
         """What makes events of the body."""

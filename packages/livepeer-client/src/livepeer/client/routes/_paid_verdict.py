@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from .._bodies import one_line
 from .._urls import redact
 from ..errors import LivepeerError, OrchestratorError, PaymentError
 from ..payments.exchange import Asked
@@ -48,7 +49,7 @@ def paid_verdict(
         request_id: The call's.
     """
     own = headers.get("X-Content-Type-Options", "").lower() == "nosniff"
-    text = " ".join(body[:2000].decode("utf-8", "replace").split())
+    text = one_line(body, 2000)
     if status == 402 and (not paid or own or _is_challenge(body)):
         return Asked(
             f"{redact(orchestrator)} asks to be paid.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Coroutine, Mapping
@@ -18,7 +17,7 @@ from ..errors import CapabilityError, LivepeerError
 from ..inputs import Body
 from ..payments.ledger import Bill
 from ..timeouts import Timeout, out_of_time
-from . import Answer, Call, LiveCall, Started
+from . import Answer, Call, LiveCall, Started, paying
 from ._health import ask_worker
 from ._sending import send
 from ._starting import CHANNELS, json_object, start_body, tell
@@ -64,7 +63,7 @@ class LiveRunnerRoute:
             return self._answer(*sent, keeper=keeper)
         _, app_url, stop, keeper = await self._unless_abandoned(self._reserve(call), call.bill)
         try:
-            async with contextlib.nullcontext() if keeper is None else keeper.guard():
+            async with paying(keeper):
                 sent = await self._send(join_path(app_url, path), call, control=False)
         except BaseException:
             self._pool.adopt(stop)  # in the gateway's care, so that a cancelled caller doesn't wait for it
@@ -98,7 +97,7 @@ class LiveRunnerRoute:
         )
         request = Call(call.capability, body, Timeout(), call.request_id)
         try:
-            async with contextlib.nullcontext() if keeper is None else keeper.guard():
+            async with paying(keeper):
                 response, _ = await self._send(join_path(app_url, path), request)
                 started.raw = await self._object(response, request, "The start of a session")
             for role in CHANNELS:
