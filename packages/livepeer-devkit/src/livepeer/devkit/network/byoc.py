@@ -16,10 +16,10 @@ import aiohttp
 from aiohttp import web
 
 from . import answers, uploading
-from .byoc_accounts import Account, Accounts, BadPayment, Free
+from .byoc_accounts import Account, Accounts, BadPayment, Free, admitted
 from .byoc_events import EventLines
-from .byoc_jobs import HEADER, parse_job, parse_sender
-from .byoc_registry import UNKNOWN, Capabilities, Capability, UnknownCurrency
+from .byoc_jobs import parse_sender
+from .byoc_registry import Capabilities, Capability, UnknownCurrency
 from .byoc_workers import WorkerFailed, Workers, authorization, worker_url
 from .gojson import GoJSONError
 from .mux import Mux
@@ -116,20 +116,12 @@ class Byoc:
     async def process(self, request: web.Request, values: Mapping[str, bytes]) -> web.StreamResponse:
         """Carry one request to a worker, and its answer back."""
         _want("POST", request)
-        job = parse_job(request.headers.get(HEADER, ""))
-        self._accounts.check_job(job)
-        if not self._capabilities.reserve(job.capability):
-            raise Refused(UNKNOWN, 503)
-        capability = self._capabilities.get(job.capability)
-        assert capability is not None
         try:
-            account = self._accounts.admit(job, capability, request.headers.get("Livepeer-Payment", ""))
+            job, capability, account = admitted(
+                request.headers, self._capabilities, self._accounts, unknown=503, poor=400
+            )
         except BadPayment:
-            self._capabilities.release(job.capability)
             return answers.dropped(request)
-        if account is None:
-            self._capabilities.release(job.capability)
-            raise Refused("Insufficient balance for request", 400)
         # Whatever ends the call from here to the worker's headers keeps the unit reserved, as in go-livepeer.
         job.stream_id()
         body = await uploading.whole(request)

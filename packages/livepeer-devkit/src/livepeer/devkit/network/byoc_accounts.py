@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from .byoc_jobs import Job
-from .byoc_registry import Capability
+from .byoc_jobs import HEADER, Job, parse_job
+from .byoc_registry import UNKNOWN, Capabilities, Capability
+from .validation import Refused
 
-__all__ = ["Account", "Accounts", "BadPayment", "Free", "FreeAccount"]
+__all__ = ["Account", "Accounts", "BadPayment", "Free", "FreeAccount", "admitted"]
 
 
 class BadPayment(Exception):
@@ -95,3 +96,35 @@ class Free:
     def admit(self, job: Job, capability: Capability, payment: str) -> Account | None:
         """Open one."""
         return FreeAccount()
+
+
+def admitted(
+    headers: Mapping[str, str], capabilities: Capabilities, accounts: Accounts, *, unknown: int, poor: int
+) -> tuple[Job, Capability, Account]:
+    """The job of a request, for which a unit of the capability is reserved, and the account it runs on.
+
+    Args:
+        headers: The request's.
+        capabilities: What the orchestrator knows.
+        accounts: Its accounts.
+        unknown: The status where it doesn't know the capability.
+        poor: The status where the account has too little.
+
+    Raises:
+        Refused, BadPayment: It isn't admitted, and nothing is reserved.
+    """
+    job = parse_job(headers.get(HEADER, ""))
+    accounts.check_job(job)
+    if not capabilities.reserve(job.capability):
+        raise Refused(UNKNOWN, unknown)
+    capability = capabilities.get(job.capability)
+    assert capability is not None
+    try:
+        account = accounts.admit(job, capability, headers.get("Livepeer-Payment", ""))
+    except BadPayment:
+        capabilities.release(job.capability)
+        raise
+    if account is None:
+        capabilities.release(job.capability)
+        raise Refused("Insufficient balance for request", poor)
+    return job, capability, account

@@ -16,9 +16,9 @@ import aiohttp
 from aiohttp import web
 
 from . import answers, gojson, paths, sniffing, uploading
-from .byoc_accounts import Accounts, BadPayment, Free
+from .byoc_accounts import Accounts, BadPayment, Free, admitted
 from .byoc_jobs import HEADER, Job, parse_job
-from .byoc_registry import UNKNOWN, Capabilities
+from .byoc_registry import Capabilities
 from .byoc_workers import WorkerFailed, Workers, authorization, worker_url
 from .gojson import GoJSONError, Kind
 from .mux import Mux
@@ -109,20 +109,11 @@ class ByocStreams:
 
     async def start(self, request: web.Request, _: Mapping[str, bytes]) -> web.StreamResponse:
         """Make a stream's channels and ask its worker."""
-        job = parse_job(request.headers.get(HEADER, ""))
-        self._accounts.check_job(job)
-        if not self._capabilities.reserve(job.capability):
-            raise Refused(UNKNOWN, 400)
-        capability = self._capabilities.get(job.capability)
-        assert capability is not None
         try:
-            account = self._accounts.admit(job, capability, request.headers.get("Livepeer-Payment", ""))
+            admission = admitted(request.headers, self._capabilities, self._accounts, unknown=400, poor=402)
         except BadPayment:
-            self._capabilities.release(job.capability)
             return answers.dropped(request)
-        if account is None:
-            self._capabilities.release(job.capability)
-            raise Refused("Insufficient balance for request", 402)
+        job = admission[0]
         job.stream_id()  # read, and of no use here
         body = await uploading.whole(request)
         try:

@@ -16,7 +16,7 @@ from ..byoc_jobs import HEADER
 from .chain import Chain
 from .sender import SenderRefused, TicketSender
 from .tickets import TicketParams
-from .wallets import hash256, shown
+from .wallets import shown
 
 __all__ = ["CantPay", "JobPayer"]
 
@@ -88,8 +88,7 @@ class JobPayer:
         return payment
 
     def _signature(self, text: str) -> str:
-        wallet = self._chain.wallets[self._address]
-        return f"0x{wallet.sign(hash256(text.encode())).hex()}"
+        return self._chain.wallets[self._address].sign_text(text)
 
 
 def _params(told: Any) -> TicketParams:

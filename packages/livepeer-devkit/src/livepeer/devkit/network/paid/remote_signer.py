@@ -94,8 +94,7 @@ class RemoteSigner:
     def payer(self) -> dict[str, str]:
         """The address, and the signature of it that orchestrators want to see."""
         address = shown(self._address)
-        signature = self.wallet.sign(hash256(address.encode()))
-        return {"address": address, "signature": f"0x{signature.hex()}"}
+        return {"address": address, "signature": self.wallet.sign_text(address)}
 
     def sign_job(self, body: bytes) -> dict[str, str]:
         """Sign a BYOC job, as unreleased signers do. Raises `SigningRefused`."""
@@ -103,11 +102,8 @@ class RemoteSigner:
             asked = gojson.decode(body, "server.signByocJobRequest", _JOB)
         except gojson.GoJSONError as error:
             raise SigningRefused(str(error), 400) from None
-        told = (asked["request"] + asked["parameters"]).encode()
-        return {
-            "sender": shown(self._address),
-            "signature": f"0x{self.wallet.sign(hash256(told)).hex()}",
-        }
+        told = asked["request"] + asked["parameters"]
+        return {"sender": shown(self._address), "signature": self.wallet.sign_text(told)}
 
     async def draft(self, body: bytes) -> Draft:
         """Make a payment. Raises `SigningRefused`."""

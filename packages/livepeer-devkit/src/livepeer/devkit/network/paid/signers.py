@@ -58,8 +58,8 @@ class PaidMode:
     payment_interval: float = 5.0
 
 
-class Signer:
-    """A remote signer, with what a test may do to it.
+class _Payer:
+    """A node that pays from a wallet.
 
     Attributes:
         name: What it is called in the network.
@@ -73,6 +73,13 @@ class Signer:
         self.address: str = shown(wallet.address)
         self._wallet = wallet
         self._owner = owner
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} at {self.url}>"
+
+
+class Signer(_Payer):
+    """A remote signer, with what a test may do to it."""
 
     @property
     def signed(self) -> int:
@@ -113,31 +120,13 @@ class Signer:
             self._wallet.reserve = reserve
         self._owner.changed()
 
-    def __repr__(self) -> str:
-        return f"<Signer {self.name} at {self.url}>"
 
-
-class GatewayNode:
-    """A gateway node, which pays from a wallet of its own.
-
-    Attributes:
-        name: What it is called in the network.
-        url: Where it is.
-        address: Of its wallet, ``0x…``.
-    """
-
-    def __init__(self, name: str, url: str, wallet: Wallet, owner: Signers) -> None:
-        self.name: str = name
-        self.url: str = url
-        self.address: str = shown(wallet.address)
-        self._owner = owner
+class GatewayNode(_Payer):
+    """A gateway node, which pays from a wallet of its own."""
 
     def know(self, orchestrators: list[str]) -> None:
         """Let it know these orchestrators instead of the network's own, spelt like this."""
         self._owner.tell("know", {"name": self.name, "orchestrators": orchestrators})
-
-    def __repr__(self) -> str:
-        return f"<GatewayNode {self.name} at {self.url}>"
 
 
 class Signers:

@@ -58,6 +58,10 @@ class Wallet:
         made = hmac.digest(bytes.fromhex(self.secret), message, hashlib.sha512)
         return made + bytes([27 + (made[0] & 1)])
 
+    def sign_text(self, text: str) -> str:
+        """Its signature of a text, in hexadecimal digits behind ``0x``."""
+        return f"0x{self.sign(hash256(text.encode())).hex()}"
+
     def signed(self, message: bytes, signature: bytes) -> bool:
         """Whether the signature is this wallet's, of this message."""
         return hmac.compare_digest(self.sign(message), signature)
